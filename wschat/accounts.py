@@ -1,0 +1,249 @@
+"""
+Accounts: registration, login by challenge, tokens.
+
+Every method takes `now`, in seconds since the epoch.  Refusals are
+`AccountError`s, each with an HTTP status and a line for the peer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+import jwt
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wschat import identity, wire
+from wschat.identity import User
+from wschat.store import Store, UserExists
+
+#: How long a challenge can be answered, in seconds.
+CHALLENGE_LIFETIME: Final = 60.0
+
+_CHALLENGE_BYTES: Final = 32
+_CHALLENGES_PER_USER: Final = 8
+_USERNAME_LENGTH: Final = 256
+_ALGORITHM: Final = "HS256"
+
+security = Logger(namespace="wschat.security")
+
+
+class AccountError(Exception):
+    """A refusal: an HTTP status, and one line that says why."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class Registration(msgspec.Struct):
+    """What a client sends to register (docs/protocol.md, "Accounts")."""
+
+    user_id: str
+    public_key: str
+    username: str = ""
+    x25519_public_key: str | None = None
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A login: the JWT, and when it ends, as RFC 3339."""
+
+    token: str
+    expires_at: str
+
+
+class Challenges:
+    """
+    What users were asked to sign: random, for one user, once, for a minute.
+
+    A user may have a few outstanding, so that nobody who asks for a challenge
+    in another's name takes away the one that the other is about to answer.
+    """
+
+    def __init__(self) -> None:
+        # By age: every challenge lives equally long, so the oldest end first.
+        self._issued: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._by_user: dict[str, list[bytes]] = {}
+
+    def issue(self, user_id: str, now: float) -> bytes:
+        """A new challenge for a user: 32 random bytes."""
+        self._expire(now)
+        challenge = secrets.token_bytes(_CHALLENGE_BYTES)
+        outstanding = self._by_user.get(user_id, [])
+        if len(outstanding) >= _CHALLENGES_PER_USER:
+            self._forget(outstanding[0])
+        self._issued[challenge] = (user_id, now + CHALLENGE_LIFETIME)
+        self._by_user.setdefault(user_id, []).append(challenge)
+        return challenge
+
+    def outstanding(self, user_id: str, now: float) -> list[bytes]:
+        """The challenges a user can still answer."""
+        self._expire(now)
+        return list(self._by_user.get(user_id, ()))
+
+    def use(self, challenge: bytes) -> None:
+        """A challenge was answered; it cannot be answered again."""
+        self._forget(challenge)
+
+    def _expire(self, now: float) -> None:
+        while self._issued:
+            challenge, (_, expires) = next(iter(self._issued.items()))
+            if expires > now and expires <= now + CHALLENGE_LIFETIME:
+                return
+            self._forget(challenge)
+
+    def _forget(self, challenge: bytes) -> None:
+        user_id, _ = self._issued.pop(challenge)
+        outstanding = self._by_user[user_id]
+        outstanding.remove(challenge)
+        if not outstanding:
+            del self._by_user[user_id]
+
+
+class Accounts:
+    """Who has an account, and who proved to be whom."""
+
+    def __init__(
+        self, store: Store, jwt_secret: str, token_lifetime: float, registration_open: bool
+    ) -> None:
+        self._store = store
+        self._secret = jwt_secret
+        self._lifetime = token_lifetime
+        self._registration_open = registration_open
+        self._challenges = Challenges()
+        #: Every registered user, by id: asked about on the way of each message.
+        self.users: dict[str, User] = {}
+
+    def load(self, users: Iterable[User]) -> None:
+        """Take the users that the store has; before anything else is asked."""
+        self.users.update({user.user_id: user for user in users})
+
+    def user(self, user_id: str) -> User:
+        """A registered user.  Raises `AccountError` (404)."""
+        user = self.users.get(user_id)
+        if user is None:
+            raise AccountError(HTTPStatus.NOT_FOUND, "User not found.")
+        return user
+
+    def register(self, wanted: Registration, now: float) -> Deferred[User]:
+        """
+        Make an account.
+
+        Raises `AccountError`: 403 when registration is closed, 400 for a name
+        or key that is none; the Deferred fails with it (409) for a taken id.
+        """
+        if not self._registration_open:
+            raise AccountError(HTTPStatus.FORBIDDEN, "Registration is closed.")
+        user = _checked(wanted, now)
+        if user.user_id in self.users:
+            raise _taken(user.user_id)
+        return self._store.add_user(user).addCallbacks(
+            self._registered, _registration_failed, callbackArgs=(user,)
+        )
+
+    def _registered(self, _: None, user: User) -> User:
+        self.users[user.user_id] = user
+        security.info("registered {user_id}", user_id=user.user_id)
+        return user
+
+    def challenge(self, user_id: str, now: float) -> bytes:
+        """A challenge for a user to sign.  Raises `AccountError` (401) for an unknown one."""
+        if user_id not in self.users:
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        return self._challenges.issue(user_id, now)
+
+    def login(self, user_id: str, signature: str, now: float) -> Token:
+        """
+        A token for the user who signed one of their outstanding challenges.
+
+        Raises `AccountError`: 401 for an unknown user or a wrong signature,
+        400 when there is nothing to answer.
+        """
+        user = self.users.get(user_id)
+        if user is None:
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        outstanding = self._challenges.outstanding(user_id, now)
+        if not outstanding:
+            raise AccountError(
+                HTTPStatus.BAD_REQUEST, "No challenge outstanding: ask for one, then answer it."
+            )
+        for challenge in outstanding:
+            if identity.verify(user.public_key, challenge, signature):
+                self._challenges.use(challenge)
+                security.info("logged in {user_id}", user_id=user_id)
+                return self._token(user_id, now)
+        security.warn("wrong signature for {user_id}", user_id=user_id)
+        raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
+
+    def _token(self, user_id: str, now: float) -> Token:
+        expires = int(now + self._lifetime)
+        claims = {"user_id": user_id, "iat": int(now), "exp": expires}
+        return Token(
+            jwt.encode(claims, self._secret, algorithm=_ALGORITHM), wire.format_time(expires)
+        )
+
+    def authenticate(self, token: str, now: float) -> User:
+        """
+        The user whose token this is.
+
+        Raises `AccountError` (401) for a token that is wrong or has ended,
+        and when the user is gone.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[_ALGORITHM],
+                # The times are compared here, against the one clock of the server.
+                options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
+            )
+            expires, user_id = float(claims["exp"]), claims["user_id"]
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError):
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is not valid.") from None
+        if expires <= now:
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The token has ended: log in again.")
+        user = self.users.get(user_id) if isinstance(user_id, str) else None
+        if user is None:
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
+        return user
+
+
+def _checked(wanted: Registration, now: float) -> User:
+    if not wire.valid_user_id(wanted.user_id):
+        raise AccountError(
+            HTTPStatus.BAD_REQUEST,
+            "user_id must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not a reserved name.",
+        )
+    if len(wanted.username) > _USERNAME_LENGTH:
+        raise AccountError(
+            HTTPStatus.BAD_REQUEST, f"username is longer than {_USERNAME_LENGTH} characters."
+        )
+    try:
+        identity.check_public_key(wanted.public_key)
+        if wanted.x25519_public_key:
+            identity.check_x25519_public_key(wanted.x25519_public_key)
+    except identity.BadKey as error:
+        raise AccountError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    return User(
+        wanted.user_id,
+        wanted.username or wanted.user_id,
+        wanted.public_key,
+        wanted.x25519_public_key or None,
+        now,
+    )
+
+
+def _taken(user_id: str) -> AccountError:
+    return AccountError(HTTPStatus.CONFLICT, f"The user id {user_id} is taken.")
+
+
+def _registration_failed(failure: Failure) -> User:
+    failure.trap(UserExists)
+    raise _taken(str(failure.value))

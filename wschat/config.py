@@ -1,0 +1,338 @@
+"""
+The server's configuration: one frozen `Config`, from options and environment.
+
+`SETTINGS` is the only list of them: the command line, the environment, the
+defaults and the help are all read from it.  A value comes from the command
+line, else from `WSCHAT_NAME`, else from the classic server's variable, else
+from the default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+
+class ConfigError(ValueError):
+    """A wrong value; the message is one line: the option, the value, what is accepted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the server is told; times are in seconds and sizes in bytes."""
+
+    data_dir: Path
+    listen: str
+    http: str
+    certificate: Path | None
+    private_key: Path | None
+    database: str
+    jwt_secret: str | None = dataclasses.field(repr=False)
+    token_lifetime: float
+    registration: str
+    registration_rate: float
+    login_rate: float
+    message_rate: float
+    message_burst: float
+    max_message_size: int
+    outbox_bytes: int
+    max_connections: int
+    max_sessions_per_user: int
+    allowed_origins: frozenset[str]
+    security_log_file: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One option: `--name`, `WSCHAT_NAME`, and perhaps the classic server's variable."""
+
+    name: str
+    default: str
+    accepts: str
+    parse: Callable[[str], Any]
+    help: str
+    classic: str | None = None
+    secret: bool = False
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return "WSCHAT_" + self.attribute.upper()
+
+
+_DURATION_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE_UNITS: Final = {"": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+")
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})")
+
+
+def _measure(text: str, units: Mapping[str, int]) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) * units[match[2]]
+
+
+def _duration(text: str) -> float:
+    seconds = _measure(text.lower(), _DURATION_UNITS)
+    if seconds < 1:
+        raise ValueError(text)
+    return seconds
+
+
+def _size(text: str) -> int:
+    size = int(_measure(text.upper(), _SIZE_UNITS))
+    if not 1024 <= size <= 1024**3:
+        raise ValueError(text)
+    return size
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(text)
+    return rate
+
+
+def _at_least_one(text: str) -> float:
+    number = _rate(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
+
+
+def _registration(text: str) -> str:
+    if text not in ("open", "closed"):
+        raise ValueError(text)
+    return text
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = frozenset(o.strip().rstrip("/").lower() for o in text.split(",") if o.strip())
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(text)
+    return origins
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise ValueError(text)
+    return Path(text).expanduser()
+
+
+def split_address(text: str) -> tuple[str, int] | None:
+    """`HOST:PORT` or `:PORT` as (host, port); None when it is something else."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        return None
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def _listener(text: str) -> str:
+    if split_address(text) is None and not re.match(r"[A-Za-z][A-Za-z0-9_]*:[^:]", text):
+        raise ValueError(text)
+    return text
+
+
+def _http_listener(text: str) -> str:
+    return "" if text in ("", "none") else _listener(text)
+
+
+def _database(text: str) -> str:
+    if "://" in text and not text.startswith("sqlite:///"):
+        raise ValueError(text)
+    return text
+
+
+def _secret(text: str) -> str | None:
+    return text or None
+
+
+_ENDPOINT: Final = ":PORT, HOST:PORT or a Twisted endpoint string"
+
+SETTINGS: Final = (
+    Setting(
+        "data-dir",
+        "",
+        "a directory",
+        _directory,
+        "where certificate, secret and database are kept; made when missing "
+        "(default: $XDG_DATA_HOME/wschat or ~/.local/share/wschat)",
+    ),
+    Setting(
+        "listen",
+        ":8443",
+        _ENDPOINT,
+        _listener,
+        "the TLS listener; an ssl: endpoint without keys gets the server's own",
+        classic="SERVER_ADDR",
+    ),
+    Setting(
+        "http",
+        ":8080",
+        f"{_ENDPOINT}, or none",
+        _http_listener,
+        "the plain HTTP listener: health, and redirects to TLS",
+        classic="HTTP_ADDR",
+    ),
+    Setting(
+        "certificate",
+        "",
+        "a PEM file",
+        _path,
+        "certificate chain (default: a self-signed one, made in the data directory)",
+    ),
+    Setting("private-key", "", "a PEM file", _path, "the certificate's private key"),
+    Setting(
+        "database",
+        "",
+        "a path or sqlite:///PATH",
+        _database,
+        "where messages are kept (default: wschat.sqlite3 in the data directory)",
+        classic="DB_PATH",
+    ),
+    Setting(
+        "jwt-secret",
+        "",
+        "any text; 32 bytes or more to be safe",
+        _secret,
+        "what tokens are signed with; better given in the environment "
+        "(default: a random one, kept in the data directory)",
+        classic="JWT_SECRET",
+        secret=True,
+    ),
+    Setting(
+        "token-lifetime",
+        "24h",
+        "a duration such as 90m or 24h",
+        _duration,
+        "how long a login lasts",
+    ),
+    Setting("registration", "open", "open or closed", _registration, "who may make an account"),
+    Setting(
+        "registration-rate",
+        "60",
+        "a number above 0",
+        _rate,
+        "registrations a minute and address",
+    ),
+    Setting("login-rate", "120", "a number above 0", _rate, "logins a minute and address"),
+    Setting(
+        "message-rate",
+        "10",
+        "a number above 0",
+        _rate,
+        "messages a second and user",
+        classic="MESSAGE_RATE_LIMIT",
+    ),
+    Setting(
+        "message-burst",
+        "20",
+        "a number from 1",
+        _at_least_one,
+        "messages a user may send at once",
+        classic="MESSAGE_BURST_LIMIT",
+    ),
+    Setting(
+        "max-message-size",
+        "65536",
+        "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
+        _size,
+        "the longest message accepted, in bytes on the wire",
+    ),
+    Setting(
+        "outbox-bytes",
+        "1MiB",
+        "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
+        _size,
+        "how far a reader may fall behind before it is closed",
+    ),
+    Setting(
+        "max-connections",
+        "10000",
+        "a whole number from 1",
+        _count,
+        "connections at once",
+    ),
+    Setting(
+        "max-sessions-per-user",
+        "10",
+        "a whole number from 1",
+        _count,
+        "connections of one user at once",
+    ),
+    Setting(
+        "allowed-origins",
+        "",
+        "origins such as https://chat.example, separated by commas, or *",
+        _origins,
+        "web pages that may connect (default: none)",
+        classic="ALLOWED_ORIGINS",
+    ),
+    Setting(
+        "security-log-file",
+        "",
+        "a file",
+        _path,
+        "registrations, logins and refusals, one JSON object a line",
+        classic="SECURITY_LOG_FILE",
+    ),
+)
+
+
+def _value(
+    setting: Setting, options: Mapping[str, str | None], environ: Mapping[str, str]
+) -> tuple[str, str]:
+    """A setting's text, and the name by which it was given."""
+    given = options.get(setting.name)
+    if given is not None:
+        return given, f"--{setting.name}"
+    for variable in (setting.variable, setting.classic):
+        if variable is not None and environ.get(variable):
+            return environ[variable], f"--{setting.name} (from {variable})"
+    return setting.default, f"--{setting.name}"
+
+
+def default_data_dir(environ: Mapping[str, str]) -> str:
+    """Where the data directory is when nobody says (XDG base directory specification)."""
+    base = environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+    return str(Path(base) / "wschat")
+
+
+def load(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
+    """
+    The configuration that options (by name, None when not given) and environment make.
+
+    Raises `ConfigError`.
+    """
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        text, name = _value(setting, options, environ)
+        if setting.name == "data-dir":
+            text = text or default_data_dir(environ)
+        try:
+            values[setting.attribute] = setting.parse(text)
+        except (ValueError, KeyError):
+            shown = "(not shown)" if setting.secret else repr(text)
+            raise ConfigError(f"{name}: {shown} is not {setting.accepts}") from None
+    if (values["certificate"] is None) != (values["private_key"] is None):
+        raise ConfigError("--certificate and --private-key: give both or neither")
+    return Config(**values)

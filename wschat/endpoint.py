@@ -1,0 +1,59 @@
+"""Where the server listens: from an option's text to a Twisted endpoint."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.interfaces import IReactorCore, IStreamServerEndpoint
+
+from wschat.config import split_address
+
+
+def _any_interface() -> str:
+    """All interfaces, of IPv6 and IPv4 alike where there is IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return ""
+    return "::"
+
+
+def _tcp(text: str) -> str:
+    """`HOST:PORT` or `:PORT` as the arguments of a Twisted endpoint; others as they are."""
+    address = split_address(text)
+    if address is None:
+        return text
+    host, port = address
+    return f"tcp:{port}:interface={quoteStringArgument(host or _any_interface())}"
+
+
+def _endpoint(reactor: IReactorCore, string: str) -> IStreamServerEndpoint:
+    made: IStreamServerEndpoint = serverFromString(reactor, string)
+    return made
+
+
+def plain_endpoint(reactor: IReactorCore, text: str) -> IStreamServerEndpoint:
+    """The endpoint of `--http`.  Raises `ValueError` for a string that is none."""
+    return _endpoint(reactor, _tcp(text))
+
+
+def tls_endpoint(
+    reactor: IReactorCore, text: str, certificate: Path, private_key: Path
+) -> IStreamServerEndpoint:
+    """
+    The endpoint of `--listen`, with the server's keys unless it names its own.
+
+    A Twisted string of another kind is taken as it is: `tcp:` for a server
+    behind something that ends TLS, `systemd:` for a socket that is open
+    already.  Raises `ValueError` for a string that is none.
+    """
+    string = _tcp(text)
+    if string != text:
+        string = string.replace("tcp:", "ssl:", 1)
+    if string.startswith("ssl:") and "Key=" not in string:
+        key, chain = (quoteStringArgument(str(path)) for path in (private_key, certificate))
+        string += f":privateKey={key}:certKey={chain}"
+    return _endpoint(reactor, string)

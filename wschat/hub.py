@@ -1,0 +1,161 @@
+"""
+Who is connected, and where a message goes.
+
+Pure: no clock, no I/O, no Twisted, no wire format.  A session is handed in
+with a callable that takes encoded frames; the hub never looks inside one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+
+from wschat import wire
+from wschat.limits import KeyedLimiter
+
+#: Messages held for one session while it catches up; past that it reads the store again.
+HELD_MESSAGES = 256
+
+
+class Session:
+    """
+    One connection of a user.
+
+    `position` is the highest message id handed to it.  Until it is `live` it
+    is catching up from the store, and what is dispatched meanwhile is held.
+    """
+
+    __slots__ = ("_held", "_overflowed", "_write", "live", "position", "user_id")
+
+    def __init__(self, user_id: str, write: Callable[[bytes, int], None]) -> None:
+        """`write` takes a frame and the id of its message (0: not from the stream)."""
+        self.user_id = user_id
+        self.position = 0
+        self.live = False
+        self._write = write
+        self._held: list[tuple[bytes, int]] = []
+        self._overflowed = False
+
+    def send(self, frame: bytes) -> None:
+        """Send what is not part of the stream: an error, an answer."""
+        self._write(frame, 0)
+
+    def deliver(self, frame: bytes, message_id: int) -> None:
+        """Send a message of the stream, once, and not before those it is catching up on."""
+        if message_id <= self.position:
+            return
+        if self.live:
+            self.position = message_id
+            self._write(frame, message_id)
+        elif len(self._held) < HELD_MESSAGES:
+            self._held.append((frame, message_id))
+        else:
+            self._overflowed = True
+
+    def replay(self, frame: bytes, message_id: int) -> None:
+        """Send a message that the store had kept."""
+        self.position = message_id
+        self._write(frame, message_id)
+
+    def start_page(self) -> None:
+        """The store is about to be read, so what was held until now will be in the page."""
+        self._held.clear()
+        self._overflowed = False
+
+    def finish_page(self, head: int) -> bool:
+        """
+        Everything up to message `head` was replayed.  Go live if that is possible.
+
+        False when too much came meanwhile to be held: the next page has it.
+        """
+        self.position = max(self.position, head)
+        if self._overflowed:
+            return False
+        self.live = True
+        for frame, message_id in self._held:
+            self.deliver(frame, message_id)
+        self._held.clear()
+        return True
+
+
+class Registry:
+    """Who is connected, and who listens to which topic."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_user: dict[str, set[Session]] = {}
+        self._by_topic: dict[str, dict[Session, None]] = {}
+
+    def __len__(self) -> int:
+        """The number of sessions."""
+        return self._count
+
+    def __contains__(self, user_id: str) -> bool:
+        return user_id in self._by_user
+
+    def __iter__(self) -> Iterator[Session]:
+        return (session for sessions in self._by_user.values() for session in sessions)
+
+    @property
+    def users(self) -> list[str]:
+        """The ids of the users who have a session."""
+        return list(self._by_user)
+
+    def sessions(self, user_id: str) -> int:
+        """How many sessions a user has."""
+        return len(self._by_user.get(user_id, ()))
+
+    def subscribers(self, topic: str) -> list[Session]:
+        """The sessions that listen to a topic, the earliest first."""
+        return list(self._by_topic.get(topic, ()))
+
+    def add(self, session: Session) -> None:
+        """Register a session: for its user's inbox and for broadcasts."""
+        self._count += 1
+        self._by_user.setdefault(session.user_id, set()).add(session)
+        for topic in (session.user_id, wire.BROADCAST):
+            self._by_topic.setdefault(topic, {})[session] = None
+
+    def discard(self, session: Session) -> None:
+        """Forget a session; one that is not registered is no error."""
+        sessions = self._by_user.get(session.user_id)
+        if sessions is None or session not in sessions:
+            return
+        self._count -= 1
+        sessions.remove(session)
+        if not sessions:
+            del self._by_user[session.user_id]
+        for topic in (session.user_id, wire.BROADCAST):
+            listeners = self._by_topic[topic]
+            del listeners[session]
+            if not listeners:
+                del self._by_topic[topic]
+
+
+class Refused(Exception):
+    """A message that goes nowhere; the text is for its sender."""
+
+
+class Hub:
+    """Decides: may they, and where to."""
+
+    def __init__(self, users: Container[str], message_rate: float, message_burst: float) -> None:
+        """`users` holds the ids of the registered users; rates are by user."""
+        self._users = users
+        self._limiter = KeyedLimiter(message_rate, message_burst)
+        self.registry = Registry()
+
+    def within_rate(self, user_id: str, now: float) -> bool:
+        """Count one frame of a user; whether they may send it now."""
+        return self._limiter.allow(user_id, now)
+
+    def admit(self, message: wire.Message) -> None:
+        """Raise `Refused` unless the message has somewhere to go."""
+        if message.kind is wire.Kind.DIRECT and message.topic not in self._users:
+            raise Refused(f"Unknown recipient: {message.topic}.")
+
+    def recipients(self, message: wire.Message) -> list[Session]:
+        """The sessions a message goes to: all that listen, but its sender's on a shared topic."""
+        sessions = self.registry.subscribers(message.topic)
+        if message.topic == message.sender:
+            return sessions
+        return [session for session in sessions if session.user_id != message.sender]

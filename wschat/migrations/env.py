@@ -1,0 +1,13 @@
+"""Run by Alembic: the connection comes from `wschat.store.migrate`."""
+
+from alembic import context
+
+from wschat.store import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,198 @@
+"""`twistd wschat`: options, and the wiring of everything."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    Logger,
+    PredicateResult,
+    globalLogPublisher,
+    jsonFileLogObserver,
+)
+from twisted.python import usage
+from zope.interface import provider
+
+from wschat import config, endpoint, store, web, websocket, wire
+from wschat.accounts import Accounts
+from wschat.config import Config
+from wschat.datadir import DataDirectory
+from wschat.hub import Hub
+from wschat.service import ChatService
+
+log = Logger(namespace="wschat")
+
+
+class Options(usage.Options):
+    """The options of `twistd wschat`; each can also be given in the environment."""
+
+    synopsis = "twistd [options] wschat [options]"
+    longdesc = (
+        "A messaging server: durable, signed, over WebSocket.  Every option "
+        "--some-option can also be given as WSCHAT_SOME_OPTION in the environment."
+    )
+    optParameters: ClassVar[Sequence[Sequence[Any]]] = [
+        [setting.name, None, None, f"{setting.help}{_default}"]
+        for setting in config.SETTINGS
+        for _default in ([f" [default: {setting.default}]"] if setting.default else [""])
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the options; a wrong one ends the program with one line and status 1."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            sys.exit(f"wschat: {error}")
+
+    def parseArgs(self, *arguments: str) -> None:
+        if arguments:
+            raise usage.UsageError(f"unexpected: {' '.join(arguments)}")
+
+    def postOptions(self) -> None:
+        try:
+            self.config = config.load(self, os.environ)
+        except config.ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+
+
+def makeService(options: Options) -> Service:
+    """What `twistd wschat` runs."""
+    from twisted.internet import reactor  # noqa: PLC0415  # twistd installs it first
+
+    return Server(options.config, reactor, time.time)
+
+
+class Server(Service):
+    """
+    Everything, wired: it starts from the inside out, and stops from the outside in.
+
+    `addresses` are where it listens, once it does: (scheme, host, port).
+    """
+
+    def __init__(self, settings: Config, reactor: Any, wall: Callable[[], float]) -> None:
+        self._config = settings
+        self._reactor = reactor
+        self._wall = wall
+        self._ports: list[IListeningPort] = []
+        self._security_log: FilteringLogObserver | None = None
+
+    def startService(self) -> None:
+        """Start; what is wrong with files or ports ends the program with one line and status 1."""
+        super().startService()
+        try:
+            self._start()
+        except (OSError, ValueError, SQLAlchemyError) as error:
+            sys.exit(f"wschat: {_one_line(error)}")
+        except Exception as error:  # Twisted's and OpenSSL's own families
+            sys.exit(f"wschat: cannot start: {_one_line(error)}")
+
+    def _start(self) -> None:
+        settings, reactor, wall = self._config, self._reactor, self._wall
+        directory = DataDirectory(settings.data_dir)
+        if settings.security_log_file is not None:
+            self._open_security_log(settings.security_log_file)
+        engine = store.make_engine(store.database_url(settings.database, directory.path))
+        store.migrate(engine)
+        self._store = store.ThreadedStore(engine, reactor)
+        secret = settings.jwt_secret or directory.jwt_secret()
+        accounts = Accounts(
+            self._store, secret, settings.token_lifetime, settings.registration == "open"
+        )
+        accounts.load(self._store.all_users())
+        hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
+        self._chat = ChatService(hub, accounts, self._store, reactor, wall)
+        self._connections = websocket.ChatFactory(
+            self._chat, reactor, settings.max_message_size, settings.outbox_bytes
+        )
+        admission = web.Admission(
+            accounts,
+            hub.registry,
+            wall,
+            allowed_origins=settings.allowed_origins,
+            max_connections=settings.max_connections,
+            max_sessions_per_user=settings.max_sessions_per_user,
+        )
+        pages = web.Web(
+            accounts, hub.registry, wall, settings.login_rate, settings.registration_rate
+        )
+        gate = websocket.Gate(self._connections, admission)
+        certificate, key = settings.certificate, settings.private_key
+        if certificate is None or key is None:
+            now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
+            certificate, key = directory.certificate(now)
+        self._chat.startService()
+        self._connections.start()
+        self._listen(
+            endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
+            web.ChatSite(pages.secure(gate), settings.allowed_origins),
+            "https",
+        )
+        if settings.http:
+            tls_port = getattr(self._ports[0].getHost(), "port", 443)
+            self._listen(
+                endpoint.plain_endpoint(reactor, settings.http),
+                web.ChatSite(pages.plain(lambda: tls_port), settings.allowed_origins),
+                "http",
+            )
+
+    def _open_security_log(self, path: Path) -> None:
+        file = path.open("a", encoding="utf-8")
+        self._security_log = FilteringLogObserver(
+            jsonFileLogObserver(file, recordSeparator=""), [_is_security]
+        )
+        globalLogPublisher.addObserver(self._security_log)
+
+    def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
+        failures: list[Any] = []
+        where.listen(site).addCallbacks(self._ports.append, failures.append)
+        if failures:
+            failures[0].raiseException()
+        host = self._ports[-1].getHost()
+        log.info(
+            "listening on {scheme}://{host}:{port}",
+            scheme=scheme,
+            host=getattr(host, "host", "") or "",
+            port=getattr(host, "port", ""),
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Let nobody in, close what is open, store what was received; takes seconds at most."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for port in self._ports:
+            await _maybe(port.stopListening())
+        await self._connections.close_all(wire.CloseCode.SHUTDOWN)
+        self._connections.stop()
+        await self._chat.drain()
+        self._store.close()
+        if self._security_log is not None:
+            globalLogPublisher.removeObserver(self._security_log)
+
+
+@provider(ILogFilterPredicate)
+def _is_security(event: Any) -> Any:
+    wanted = event.get("log_namespace") == "wschat.security"
+    return PredicateResult.yes if wanted else PredicateResult.no
+
+
+async def _maybe(result: Deferred[None] | None) -> None:
+    if result is not None:
+        await result
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,416 @@
+"""
+The HTTP side: accounts, active users, health (docs/protocol.md, "HTTP").
+
+Each resource is a dict of methods; one place reads bodies and writes
+answers, and turns every refusal into a status and one readable line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+import wschat
+from wschat import wire
+from wschat.accounts import AccountError, Accounts, Registration
+from wschat.hub import Registry
+from wschat.identity import User, encode_base64
+from wschat.limits import KeyedLimiter
+
+#: The longest request body, in bytes.
+MAX_BODY: Final = 64 * 1024
+
+#: How long a connection may take to send a request, or be idle between two; seconds.
+IDLE_TIMEOUT: Final = 10
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+
+Body = TypeVar("Body")
+
+log = Logger(namespace="wschat.web")
+
+
+class Answer(Exception):
+    """What a request gets: a status, and a body that is JSON unless it is text."""
+
+    def __init__(self, body: object, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+Handler = Callable[[Request], "Answer | Awaitable[Answer]"]
+
+
+class _Verify(msgspec.Struct):
+    user_id: str
+    signature: str
+
+
+class _Login(msgspec.Struct):
+    user_id: str
+
+
+def address(request: Request) -> str:
+    """The peer's address, the same for IPv4 however it came in."""
+    host = getattr(request.getClientAddress(), "host", "")
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _loopback(request: Request) -> bool:
+    try:
+        return ipaddress.ip_address(address(request)).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(body_type: type[Body], request: Request) -> Body:
+    """A request's JSON body.  Raises `Answer` (400)."""
+    try:
+        return wire.decode(msgspec.json.Decoder(body_type), request.content.read())  # type: ignore[union-attr]  # a request that is processed has content
+    except wire.Malformed as error:
+        raise Answer(str(error), HTTPStatus.BAD_REQUEST) from None
+
+
+def _write(request: Request, answer: Answer) -> None:
+    request.setResponseCode(answer.status, answer.status.phrase.encode())
+    for name, value in answer.headers.items():
+        request.setHeader(name.replace("_", "-"), value)
+    if isinstance(answer.body, str):
+        content_type, body = "text/plain; charset=utf-8", answer.body.encode() + b"\n"
+    else:
+        content_type, body = "application/json", msgspec.json.encode(answer.body)
+    if answer.status is not HTTPStatus.NO_CONTENT:
+        request.setHeader("content-type", content_type)
+        request.setHeader("content-length", str(len(body)))
+        request.write(b"" if request.method == b"HEAD" else body)
+    request.finish()
+
+
+class Endpoint(Resource):
+    """One path: a handler for each method."""
+
+    isLeaf = True
+
+    def __init__(self, **handlers: Handler) -> None:
+        super().__init__()
+        if "GET" in handlers:
+            handlers["HEAD"] = handlers["GET"]
+        self._handlers = handlers
+
+    def render(self, request: Request) -> int:
+        """Answer, now or later; never with a traceback, and never twice."""
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+        answer = Deferred.fromCoroutine(self._answer(request))
+        answer.addErrback(_refusal)
+        answer.addCallback(lambda answer: None if gone else _write(request, answer))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Request) -> Answer:
+        handler = self._handlers.get(request.method.decode("ascii", "replace"))
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            raise Answer("Method not allowed.", HTTPStatus.METHOD_NOT_ALLOWED, allow=allowed)
+        answer = handler(request)
+        return answer if isinstance(answer, Answer) else await answer
+
+
+def _refusal(failure: Failure) -> Answer:
+    if isinstance(failure.value, Answer):
+        return failure.value
+    if isinstance(failure.value, AccountError):
+        return Answer(failure.value.text, failure.value.status)
+    log.failure("a request failed", failure)
+    return Answer("The server had a fault.", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class _NotFound(Endpoint):
+    """A path that leads nowhere, whatever the method."""
+
+    async def _answer(self, request: Request) -> Answer:
+        return Answer("Not found.", HTTPStatus.NOT_FOUND)
+
+
+class _Tree(Resource):
+    """A path that only leads to others."""
+
+    def __init__(self, children: Mapping[str, IResource]) -> None:
+        super().__init__()
+        for name, child in children.items():
+            self.putChild(name.encode(), child)
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return _NotFound()
+
+    def render(self, request: Request) -> int:
+        return _NotFound().render(request)
+
+
+class _ByUser(Resource):
+    """A path whose next part is a user's id."""
+
+    def __init__(self, answer: Callable[[str], Answer]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        user_id = path.decode("utf-8", "replace")
+        return Endpoint(GET=lambda _: self._answer(user_id))
+
+    def render(self, request: Request) -> int:
+        return _NotFound().render(request)
+
+
+class Web:
+    """What the HTTP resources answer with."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        registry: Registry,
+        wall: Callable[[], float],
+        login_rate: float,
+        registration_rate: float,
+    ) -> None:
+        """`wall` gives seconds since the epoch; the rates are by address and minute."""
+        self._accounts = accounts
+        self._registry = registry
+        self._wall = wall
+        self._logins = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
+        self._registrations = KeyedLimiter(registration_rate / 60, max(1.0, registration_rate))
+
+    def secure(self, websocket: IResource) -> Resource:
+        """The resources of the TLS listener."""
+        user = _ByUser(self._user)
+        exists = _ByUser(self._exists)
+        auth = _Tree(
+            {
+                "register": Endpoint(POST=self._register),
+                "login": Endpoint(POST=self._login),
+                "check-userid": exists,
+                "users": user,
+            }
+        )
+        return _Tree(
+            {
+                "health": Endpoint(GET=self._health),
+                "active-users": Endpoint(GET=self._active_users),
+                "auth": auth,
+                "ws": websocket,
+            }
+        )
+
+    def plain(self, tls_port: Callable[[], int]) -> Resource:
+        """The resources of the plain listener; all but health and loopback's leads to TLS."""
+        return _Plain(
+            {
+                b"/health": Endpoint(GET=self._health),
+                b"/active-users": Endpoint(GET=self._active_users),
+            },
+            tls_port,
+        )
+
+    def _health(self, request: Request) -> Answer:
+        return Answer({"status": "healthy", "service": "wschat", "version": wschat.__version__})
+
+    def _active_users(self, request: Request) -> Answer:
+        online = sorted(self._registry.users)
+        offline = sorted(self._accounts.users.keys() - set(online))
+        return Answer({"online": online, "offline": offline})
+
+    def _exists(self, user_id: str) -> Answer:
+        return Answer({"exists": user_id in self._accounts.users})
+
+    def _user(self, user_id: str) -> Answer:
+        return Answer(_public(self._accounts.user(user_id)))
+
+    def _within(self, limiter: KeyedLimiter, request: Request) -> None:
+        peer, now = address(request), self._wall()
+        if not limiter.allow(peer, now):
+            wait = math.ceil(limiter.wait(peer, now))
+            raise Answer(
+                f"Too many requests. Please try again in {wait} s.",
+                HTTPStatus.TOO_MANY_REQUESTS,
+                retry_after=str(wait),
+            )
+
+    async def _register(self, request: Request) -> Answer:
+        self._within(self._registrations, request)
+        user = await self._accounts.register(_read(Registration, request), self._wall())
+        return Answer(f"User {user.user_id} registered.", HTTPStatus.CREATED)
+
+    def _login(self, request: Request) -> Answer:
+        self._within(self._logins, request)
+        now = self._wall()
+        if request.args.get(b"verify") == [b"true"]:
+            verify = _read(_Verify, request)
+            return Answer(self._accounts.login(verify.user_id, verify.signature, now))
+        challenge = self._accounts.challenge(_read(_Login, request).user_id, now)
+        return Answer({"challenge": encode_base64(challenge)})
+
+
+def _public(user: User) -> dict[str, Any]:
+    """What everybody may know of a user."""
+    public: dict[str, Any] = {
+        "user_id": user.user_id,
+        "username": user.username,
+        "public_key": user.public_key,
+        "created_at": wire.format_time(user.created_at),
+    }
+    if user.x25519_public_key is not None:
+        public["x25519_public_key"] = user.x25519_public_key
+    return public
+
+
+class _Plain(Resource):
+    """The plain listener: a few answers, and a redirect for the rest."""
+
+    isLeaf = True
+
+    def __init__(self, here: Mapping[bytes, IResource], tls_port: Callable[[], int]) -> None:
+        super().__init__()
+        self._here = here
+        self._redirect = _Redirect(tls_port)
+
+    def render(self, request: Request) -> Any:
+        here = self._here.get(request.path)
+        if here is None or (request.path != b"/health" and not _loopback(request)):
+            here = self._redirect
+        return here.render(request)
+
+
+class _Redirect(Endpoint):
+    """308 to the same path on https, whatever the method (RFC 9110 section 15.4.9)."""
+
+    def __init__(self, tls_port: Callable[[], int]) -> None:
+        super().__init__()
+        self._tls_port = tls_port
+
+    async def _answer(self, request: Request) -> Answer:
+        host = _HOST.fullmatch(request.getHeader("host") or "")
+        if host is None:
+            return Answer("The Host header is missing or wrong.", HTTPStatus.BAD_REQUEST)
+        port = self._tls_port()
+        authority = host[1] if port == 443 else f"{host[1]}:{port}"
+        target = request.uri.decode("ascii", "replace")
+        if not target.startswith("/"):
+            target = "/"
+        return Answer(
+            "This is on https.",
+            HTTPStatus.PERMANENT_REDIRECT,
+            location=f"https://{authority}{target}",
+        )
+
+
+class Admission:
+    """Who may open a WebSocket: the right page, a valid token, and room for one more."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        registry: Registry,
+        wall: Callable[[], float],
+        *,
+        allowed_origins: frozenset[str],
+        max_connections: int,
+        max_sessions_per_user: int,
+    ) -> None:
+        self._accounts = accounts
+        self._registry = registry
+        self._wall = wall
+        self._origins = allowed_origins
+        self._max_connections = max_connections
+        self._max_sessions_per_user = max_sessions_per_user
+
+    def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
+        """The user's id, or the status and the line of a refusal."""
+        origin = request.getHeader("origin")
+        if origin is not None and not _listed(origin, self._origins):
+            return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
+        try:
+            user = self._accounts.authenticate(_token(request), self._wall())
+        except AccountError as error:
+            return error.status, error.text
+        if len(self._registry) >= self._max_connections:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "The server is full. Please try again later."
+        if self._registry.sessions(user.user_id) >= self._max_sessions_per_user:
+            return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections of this user."
+        return user.user_id
+
+
+def _listed(origin: str, origins: frozenset[str]) -> bool:
+    return "*" in origins or origin.lower() in origins
+
+
+def _token(request: Request) -> str:
+    """The request's token: `?token=` or `Authorization: Bearer`; empty when there is none."""
+    for value in request.args.get(b"token", ()):
+        return str(value, "ascii", "replace")
+    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class ChatRequest(Request):
+    """A request whose body is bounded, from pages that are listed or from no page at all."""
+
+    #: What is read, and thrown away, of a body that is too long, so that its sender sees why.
+    _PATIENCE: Final = 16 * MAX_BODY
+
+    _body_size = 0
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._body_size += len(data)
+        if self._body_size <= MAX_BODY:
+            super().handleContentChunk(data)
+        elif self._body_size > self._PATIENCE:
+            self.channel.loseConnection()
+
+    def render(self, resrc: IResource) -> None:
+        """Set what every answer has, and answer what no resource needs to see."""
+        self.setHeader("server", f"wschat/{wschat.__version__}")
+        self.setHeader("x-content-type-options", "nosniff")
+        self.setHeader("cache-control", "no-store")
+        origin, site = self.getHeader("origin"), cast("ChatSite", self.site)
+        if origin is not None and _listed(origin, site.allowed_origins):
+            self.setHeader("access-control-allow-origin", origin)
+            self.setHeader("vary", "origin")
+            if self.method == b"OPTIONS":
+                self.setHeader("access-control-allow-methods", "GET, POST")
+                self.setHeader("access-control-allow-headers", "authorization, content-type")
+                _write(self, Answer("", HTTPStatus.NO_CONTENT))
+                return
+        if self._body_size > MAX_BODY:
+            text = f"The body is longer than {MAX_BODY} bytes."
+            _write(self, Answer(text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+            return
+        super().render(resrc)
+
+
+class ChatSite(Site):
+    """A listener's resources, without twisted.web's access log: its lines would hold tokens."""
+
+    noisy = False
+
+    def __init__(self, root: IResource, allowed_origins: frozenset[str] = frozenset()) -> None:
+        super().__init__(root, requestFactory=ChatRequest, timeout=IDLE_TIMEOUT)
+        self.allowed_origins = allowed_origins
+
+    def log(self, request: object) -> None:
+        """Nothing."""
