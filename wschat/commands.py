@@ -59,7 +59,7 @@ class Commands:
         run = self._commands.get(command.command)
         if run is None:
             return wire.CommandAnswer(False, command.request_id, error="Unknown command.")
-        result = wire.raw(run(sender.user_id, command.params, now))
+        result = run(sender.user_id, command.params, now)
         return wire.CommandAnswer(True, command.request_id, result)
 
     def _ping(self, sender: str, params: msgspec.Raw, now: float) -> Any:

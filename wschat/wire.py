@@ -11,7 +11,7 @@ import datetime
 import enum
 import re
 import struct
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -155,12 +155,12 @@ class Command(msgspec.Struct):
     request_id: str | int | None = None
 
 
-class CommandAnswer(msgspec.Struct, omit_defaults=True):
-    """The content of the server's answer to a command."""
+class CommandAnswer(msgspec.Struct):
+    """The content of the server's answer to a command: a result, or an error that says why not."""
 
     success: bool
     request_id: str | int | None = None
-    result: msgspec.Raw | None = None
+    result: Any = None
     error: str | None = None
 
 
@@ -328,12 +328,14 @@ def decode_answer(content: str) -> CommandAnswer:
 
 def encode_answer(answer: CommandAnswer) -> str:
     """The content of the server's answer to a command."""
-    return _encoder.encode(answer).decode()
-
-
-def raw(value: object) -> msgspec.Raw:
-    """`value` as JSON, to be put inside another JSON text as it is."""
-    return msgspec.Raw(_encoder.encode(value))
+    content: dict[str, Any] = {"success": answer.success}
+    if answer.request_id is not None:
+        content["request_id"] = answer.request_id
+    if answer.success:
+        content["result"] = answer.result
+    else:
+        content["error"] = answer.error
+    return _encoder.encode(content).decode()
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -1,0 +1,87 @@
+"""What a client is told by its environment (docs/protocol.md, "Client environment")."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+from collections.abc import Mapping
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from wschat import wire
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+class SettingsError(ValueError):
+    """A wrong value; the message is one line: the variable, the value, what is accepted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Who to be, and where to connect."""
+
+    host: str
+    port: int
+    user_id: str
+    username: str
+    private_key: str | None = dataclasses.field(repr=False)
+    insecure_tls: bool
+    debug: bool
+    auto_announce: bool
+    auto_mode: bool
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables; raises `SettingsError`."""
+        host, port = _server(environ.get("WS_SERVER_URL") or "https://localhost:443")
+        user_id = environ.get("WS_USER_ID") or _login_name()
+        if not wire.valid_user_id(user_id):
+            raise SettingsError(
+                f"WS_USER_ID: {user_id!r} is not 1 to 64 characters of A-Z a-z 0-9 . _ -, "
+                "or is a reserved name"
+            )
+        return cls(
+            host=host,
+            port=port,
+            user_id=user_id,
+            username=environ.get("WS_USERNAME") or user_id,
+            private_key=environ.get("WS_PRIVATE_KEY") or None,
+            insecure_tls=flag(environ, "INSECURE_TLS"),
+            debug=flag(environ, "DEBUG"),
+            auto_announce=flag(environ, "AUTO_ANNOUNCE"),
+            auto_mode=flag(environ, "AUTO_MODE"),
+        )
+
+    @property
+    def authority(self) -> str:
+        """The server's host and port, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _server(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 443
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
+        raise SettingsError(f"WS_SERVER_URL: {url!r} is not https://HOST or https://HOST:PORT")
+    return parts.hostname, port
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise SettingsError("WS_USER_ID: not set; it says who to be") from None
+
+
+def flag(environ: Mapping[str, str], name: str) -> bool:
+    """A variable that is true or false; raises `SettingsError` for anything else."""
+    text = environ.get(name, "").lower()
+    if text not in _TRUE | _FALSE:
+        raise SettingsError(f"{name}: {text!r} is not true or false")
+    return text in _TRUE

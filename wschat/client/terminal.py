@@ -1,0 +1,339 @@
+"""
+A client on a terminal, or in a pipe: lines in, lines out.
+
+Messages go to standard output; what the program has to say for itself goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import LoopingCall, react
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wschat.client import console, keyring
+from wschat.client.accounts import ConnectionProblem, RequestRefused
+from wschat.client.connection import Client, Heard, State
+from wschat.client.session import QueueFull
+from wschat.client.settings import Settings, SettingsError
+from wschat.identity import BadKey, PrivateKey
+
+log = Logger(namespace="wschat.client")
+
+#: The longest line that is read, in bytes.
+MAX_LINE: Final = 65536
+
+#: How long the end waits for a server that is away, in seconds.
+PATIENCE: Final = 30.0
+
+_AUTO_INTERVAL: Final = 30.0
+
+
+class Exit(enum.IntEnum):
+    """How a program ended, for scripts (docs/clients.md, "Exit status")."""
+
+    DONE = 0
+    FAULT = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    NOT_ACCEPTED = 5
+
+
+def exit_for(error: Exception | None) -> Exit:
+    """The status for a client that never got in."""
+    return Exit.REFUSED if isinstance(error, RequestRefused) else Exit.UNREACHABLE
+
+
+def note(text: str) -> None:
+    """Say something about the program itself."""
+    print(f"* {console.visible(text)}", file=sys.stderr, flush=True)
+
+
+class Narrator:
+    """
+    A listener that writes down what happens.
+
+    `write` takes a line for standard output.
+    """
+
+    def __init__(self, settings: Settings, write: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._write = write
+        #: Whether the client has been connected at all.
+        self.has_been_connected = False
+
+    def heard(self, heard: Heard) -> None:
+        self._write(console.received_line(heard.message, heard.text, heard.verified))
+
+    def refused(self, text: str) -> None:
+        note(text)
+
+    def changed(self, state: State, error: Exception | None) -> None:
+        if state is State.CONNECTED:
+            who = f"{self._settings.user_id} on {self._settings.authority}"
+            note(f"{'Back' if self.has_been_connected else 'Connected'} as {who}.")
+            self.has_been_connected = True
+        elif error is not None:
+            note(str(error))
+
+
+@implementer(IHalfCloseableProtocol)
+class Terminal(LineReceiver):
+    """
+    One user on standard input and output.
+
+    `done` fires with the exit status.
+    """
+
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_LINE
+    transport: Any
+
+    def __init__(self, reactor: Any, settings: Settings, key: PrivateKey) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._narrator = Narrator(settings, self.write_line)
+        self._client = Client(reactor, settings, key, self)
+        self._failures = 0  # lines that were not accepted
+        self._ending = False
+        self._closed = False
+        self._away: IDelayedCall | None = None
+        self._auto = LoopingCall(self._say_something)
+        self._auto.clock = reactor
+        self.done: Deferred[Exit] = Deferred()
+
+    def write_line(self, line: str) -> None:
+        self.transport.write(line.encode() + b"\n")
+
+    # What standard input and output tell.
+
+    def connectionMade(self) -> None:
+        self._client.startService()
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._ending:
+            return
+        try:
+            meaning = console.parse(line.decode("utf-8", "replace"))
+        except console.NotUnderstood as error:
+            self._fail(str(error))
+            return
+        if isinstance(meaning, console.Slash):
+            self._slash(meaning.name)
+        elif isinstance(meaning, console.Direct):
+            self._send(meaning.text, meaning.to)
+        elif isinstance(meaning, console.Broadcast):
+            self._send(meaning.text)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._fail(f"A line is longer than {MAX_LINE} bytes; it and the rest were not read.")
+        self._end()
+
+    def readConnectionLost(self) -> None:
+        """The end of the input: what it left goes out."""
+        rest = self.clearLineBuffer()
+        if rest:
+            self.lineReceived(rest)
+        self._end()
+
+    def writeConnectionLost(self) -> None:
+        """Nobody reads what is written."""
+        self._finish(Exit.DONE)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._finish(Exit.DONE)
+
+    # What the client tells.
+
+    def heard(self, heard: Heard) -> None:
+        self._narrator.heard(heard)
+
+    def refused(self, text: str) -> None:
+        self._fail(text)
+
+    def changed(self, state: State, error: Exception | None) -> None:
+        first = not self._narrator.has_been_connected
+        self._narrator.changed(state, error)
+        if state is State.CONNECTED:
+            if self._away is not None:
+                self._away.cancel()
+                self._away = None
+            if first:
+                self._greet()
+        elif state is State.DISCONNECTED:
+            if first:
+                self._finish(exit_for(error))
+            elif self._ending:
+                self._wait_for_server()
+
+    # What lines do.
+
+    def _fail(self, text: str) -> None:
+        self._failures += 1
+        note(text)
+
+    def _send(self, text: str, to: str | None = None) -> None:
+        try:
+            if to is None:
+                self._client.broadcast(text)
+            else:
+                self._client.send(to, text)
+        except QueueFull as error:
+            self._fail(str(error))
+        self._work(self._await_room())
+
+    async def _await_room(self) -> None:
+        await self._client.room()
+
+    def _slash(self, name: str) -> None:
+        if name == "users":
+            self._work(self._show_users())
+        elif name == "quit":
+            self._end()
+        elif name == "help":
+            for line in console.HELP:
+                self.write_line(line)
+        else:
+            self._fail(f"/{name} is not known. More: /help")
+
+    async def _show_users(self) -> None:
+        try:
+            active = await self._client.accounts.active_users()
+        except (ConnectionProblem, RequestRefused) as error:
+            self._fail(str(error))
+            return
+        for title, users in (("Online", active.online), ("Offline", active.offline)):
+            self.write_line(f"{title}: {console.visible(', '.join(users)) or '-'}")
+
+    def _work(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Do what takes its time; the next line is read afterwards."""
+        self.pauseProducing()
+        working = Deferred.fromCoroutine(work)
+        working.addErrback(lambda failure: log.failure("a line could not be handled", failure))
+        working.addCallback(lambda _: self.resumeProducing())
+
+    # What happens by itself.
+
+    def _greet(self) -> None:
+        if self._settings.auto_announce:
+            self._client.broadcast(f"{self._settings.username} is now online")
+        if self._settings.auto_mode:
+            self._auto.start(_AUTO_INTERVAL, now=False)
+
+    def _say_something(self) -> None:
+        counters = self._client.counters
+        self._send(f"{self._settings.username}: {counters.sent} sent, {counters.received} received")
+
+    # The end.
+
+    def _end(self) -> None:
+        """No more lines: end when the server has dealt with all that was said."""
+        if self._ending:
+            return
+        self._ending = True
+        if not self._client.connected and self._narrator.has_been_connected:
+            self._wait_for_server()
+        Deferred.fromCoroutine(self._settle())
+
+    async def _settle(self) -> None:
+        while not self.done.called:
+            try:
+                await self._client.room()
+                await self._client.command("ping")
+            except ConnectionProblem:
+                continue  # the next command waits for the next connection
+            break
+        await self._client.handled()
+        failed = self._failures and not sys.stdin.isatty()
+        self._finish(Exit.NOT_ACCEPTED if failed else Exit.DONE)
+
+    def _wait_for_server(self) -> None:
+        if self._away is None:
+            self._away = self._reactor.callLater(PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        self._away = None
+        note("The server did not come back: what was left has not been sent.")
+        self._finish(Exit.UNREACHABLE)
+
+    def _finish(self, status: Exit) -> None:
+        if not (self.done.called or self._closed):
+            self.done.callback(status)
+
+    async def close(self) -> None:
+        """Leave the server, and let what was written be written; once is enough."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._auto.running:
+            self._auto.stop()
+        if self._away is not None:
+            self._away.cancel()
+        await self._client.stop()
+        self.transport.loseConnection()
+
+
+def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
+    """Who to be, and their key, from the environment; what is wrong with it ends the program."""
+    try:
+        settings = Settings.from_environ(environ)
+        if settings.private_key is not None:
+            key = PrivateKey.from_text(settings.private_key)
+        else:
+            path = keyring.key_path(settings.user_id, environ)
+            key, made = keyring.load_or_make(path)
+            if made:
+                note(f"Made a private key for {settings.user_id}: {path}")
+    except BadKey as error:
+        note(f"WS_PRIVATE_KEY: {error}")
+        sys.exit(Exit.USAGE)
+    except (SettingsError, keyring.KeyringError) as error:
+        note(str(error))
+        sys.exit(Exit.USAGE)
+    if settings.debug:
+        globalLogBeginner.beginLoggingTo(
+            [textFileLogObserver(sys.stderr)], redirectStandardIO=False
+        )
+    if settings.insecure_tls:
+        note("INSECURE_TLS: nobody checks who the server is, so anybody can pose as it.")
+    return settings, key
+
+
+def usage(arguments: list[str], text: str) -> None:
+    """Answer `--help`, and end for any other argument: the environment says everything."""
+    if not arguments:
+        return
+    if arguments[0] in ("-h", "--help"):
+        print(text.strip())
+        sys.exit(Exit.DONE)
+    note(f"unexpected: {arguments[0]}; see --help")
+    sys.exit(Exit.USAGE)
+
+
+def run_terminal() -> NoReturn:
+    """Be a terminal until the input ends; the exit status says how it went."""
+    settings, key = prepare(os.environ)
+
+    async def main(reactor: Any) -> None:
+        terminal = Terminal(reactor, settings, key)
+        StandardIO(terminal, reactor=reactor)
+        reactor.addSystemEventTrigger(
+            "before", "shutdown", lambda: Deferred.fromCoroutine(terminal.close())
+        )
+        status = await terminal.done
+        await terminal.close()
+        raise SystemExit(status)
+
+    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
