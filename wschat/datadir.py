@@ -123,14 +123,25 @@ class DataDirectory:
 
     def certificate(self, now: datetime.datetime) -> tuple[Path, Path]:
         """The files of the certificate and its private key; one that has ended is made anew."""
-        certificate, key = self.path / "certificate.pem", self.path / "private-key.pem"
-        if not (certificate.exists() and key.exists() and _valid(certificate, now)):
-            hosts = dict.fromkeys((*_NAMES, *_this_host()))
-            certificate_pem, key_pem = self_signed(hosts, now)
-            write_private(key, key_pem)
-            write_private(certificate, certificate_pem)
-            certificate.chmod(0o644)
-        return certificate, key
+        certificate, key = certificate_files(self.path)
+        if certificate.exists() and key.exists() and _valid(certificate, now):
+            return certificate, key
+        return make_certificate(self.path, now)
+
+
+def certificate_files(directory: Path) -> tuple[Path, Path]:
+    """Where a certificate and its private key are in a directory."""
+    return directory / "certificate.pem", directory / "private-key.pem"
+
+
+def make_certificate(directory: Path, now: datetime.datetime) -> tuple[Path, Path]:
+    """Make a self-signed certificate for this host, and its private key (0600), in a directory."""
+    certificate, key = certificate_files(directory)
+    certificate_pem, key_pem = self_signed(dict.fromkeys((*_NAMES, *_this_host())), now)
+    write_private(key, key_pem)
+    write_private(certificate, certificate_pem)
+    certificate.chmod(0o644)
+    return certificate, key
 
 
 def _valid(certificate: Path, now: datetime.datetime) -> bool:

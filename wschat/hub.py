@@ -12,6 +12,9 @@ from collections.abc import Callable, Container, Iterator
 from wschat import wire
 from wschat.limits import KeyedLimiter
 
+#: Answers held for one session while it catches up; past that they come early.
+HELD_ANSWERS = 16
+
 #: Messages held for one session while it catches up; past that it reads the store again.
 HELD_MESSAGES = 256
 
@@ -24,7 +27,7 @@ class Session:
     is catching up from the store, and what is dispatched meanwhile is held.
     """
 
-    __slots__ = ("_held", "_overflowed", "_write", "live", "position", "user_id")
+    __slots__ = ("_answers", "_held", "_overflowed", "_write", "live", "position", "user_id")
 
     def __init__(self, user_id: str, write: Callable[[bytes, int], None]) -> None:
         """`write` takes a frame and the id of its message (0: not from the stream)."""
@@ -34,10 +37,18 @@ class Session:
         self._write = write
         self._held: list[tuple[bytes, int]] = []
         self._overflowed = False
+        self._answers: list[bytes] = []
 
     def send(self, frame: bytes) -> None:
-        """Send what is not part of the stream: an error, an answer."""
+        """Send what is not part of the stream, at once: an error."""
         self._write(frame, 0)
+
+    def answer(self, frame: bytes) -> None:
+        """Send what a user asked for: after all that came before, what they missed included."""
+        if self.live or len(self._answers) >= HELD_ANSWERS:
+            self._write(frame, 0)
+        else:
+            self._answers.append(frame)
 
     def deliver(self, frame: bytes, message_id: int) -> None:
         """Send a message of the stream, once, and not before those it is catching up on."""
@@ -74,6 +85,9 @@ class Session:
         for frame, message_id in self._held:
             self.deliver(frame, message_id)
         self._held.clear()
+        answers, self._answers = self._answers, []
+        for frame in answers:
+            self.answer(frame)
         return True
 
 

@@ -173,7 +173,7 @@ class ChatService(Service):
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)
         answer = self._commands.answer(message, sender, self._wall())
-        session.send(wire.text_frame(wire.encode_delivery(answer)))
+        session.answer(wire.text_frame(wire.encode_delivery(answer)))
 
     def _not_stored(self, failure: Failure, batch: list[tuple[Session, wire.Message]]) -> None:
         log.failure("{count} messages could not be stored", failure, count=len(batch))

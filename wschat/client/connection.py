@@ -36,6 +36,7 @@ MAX_MESSAGE: Final = 1024 * 1024
 
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 20.0
+_ASK_AFTER: Final = 1.0
 _TOKEN_LIFETIME: Final = 23 * 3600.0
 
 log = Logger(namespace="wschat.client")
@@ -157,6 +158,7 @@ class Client(Service):
         self._unhandled = 0
         self._wants_quiet: list[Deferred[None]] = []
         self._sending: IDelayedCall | None = None
+        self._asking: IDelayedCall | None = None
         self._running: list[Deferred[None]] = []
         self._connections = 0
         self._wants_room: list[Deferred[None]] = []
@@ -171,16 +173,19 @@ class Client(Service):
             self._running.append(running)
 
     async def stop(self) -> None:
-        """Say goodbye to the server, and end."""
+        """Say goodbye, hear what still comes until the server has said it too, and end."""
         super().stopService()
-        for running in self._running:
-            running.cancel()
-        if self._sending is not None and self._sending.active():
-            self._sending.cancel()
+        staying, delivering = self._running
+        staying.cancel()
+        for call in (self._sending, self._asking):
+            if call is not None and call.active():
+                call.cancel()
         if self._protocol is not None:
             closed = self._protocol.is_closed
             self._protocol.sendClose(1000)
             await closed
+        await self.handled()
+        delivering.cancel()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.stop())
@@ -268,7 +273,7 @@ class Client(Service):
             self._token = None
         self._protocol = None
         unknown = self._session.lost()
-        if unknown:
+        if unknown and self.running:
             self._listener.refused(
                 f"The connection was lost: the last {unknown} messages may not have arrived."
             )
@@ -333,6 +338,8 @@ class Client(Service):
         if self._protocol is not None:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
+            if self._session.unasked and (self._asking is None or not self._asking.active()):
+                self._asking = self._reactor.callLater(_ASK_AFTER, self._ask)
         if self._session.waiting <= QUEUE_MESSAGES // 2:
             wanted, self._wants_room = self._wants_room, []
             for room in wanted:
@@ -340,6 +347,11 @@ class Client(Service):
         wait = self._session.wait(self._wall())
         if wait is not None and (self._sending is None or not self._sending.active()):
             self._sending = self._reactor.callLater(wait, self._flush)
+
+    def _ask(self) -> None:
+        """Have the server say that it has dealt with what was sent."""
+        if self._protocol is not None and self._session.unasked and not self._session.waiting:
+            self.command("ping").addErrback(lambda failure: failure.trap(ConnectionProblem))
 
     async def _deliver(self) -> None:
         """Hand over messages in their order, each with what is known of its sender."""

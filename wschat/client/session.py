@@ -78,6 +78,11 @@ class Session:
         """How many messages were sent that no later answer of the server covers."""
         return self._since + sum(messages for _, messages in self._commands)
 
+    @property
+    def unasked(self) -> bool:
+        """Whether a message was sent that no command followed."""
+        return self._since > 0
+
     def send(self, to: str, text: str, now: float) -> None:
         """
         Say something to a user, or to `wire.BROADCAST`; it is signed.

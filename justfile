@@ -1,0 +1,90 @@
+export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
+server := env("WS_SERVER_URL", "https://localhost:8443")
+data_dir := env("WSCHAT_DATA_DIR", env("XDG_DATA_HOME", env("HOME", "") / ".local/share") / "wschat")
+
+# The recipes
+default:
+    @just --list
+
+# Make the environment (./just has done it by now)
+setup:
+    @echo "Ready: ./just demo, ./just test, ./just serve"
+
+# A server, alice, bob, charlie and the bot, talking
+demo:
+    @python -m scripts.demo
+
+# The server; options as in `twistd wschat --help`
+serve *OPTIONS:
+    twistd --nodaemon --pidfile= --reactor=uvloop wschat {{ OPTIONS }}
+
+# Chat as USER with the server that `serve` runs
+chat USER:
+    @WS_SERVER_URL={{ server }} WS_USER_ID={{ USER }} \
+        SSL_CERT_FILE="${SSL_CERT_FILE:-{{ data_dir }}/certificate.pem}" simple-client
+
+# All tests, or those of a module: ./just test tests.test_wire
+test *TESTS="tests":
+    python -W error::DeprecationWarning:wschat -m twisted.trial {{ TESTS }}
+
+# Style
+lint:
+    ruff check .
+    ruff format --check .
+
+# Types
+types:
+    mypy
+
+# What CI runs
+check: lint types test
+
+# Mend the style
+fmt:
+    ruff check --fix .
+    ruff format .
+
+# The tests, with the branches that they took
+coverage:
+    coverage erase
+    coverage run -m twisted.trial tests
+    coverage combine --quiet
+    python -m scripts.coverage
+
+# Remove what was made
+clean:
+    rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache _trial_temp* build dist *.egg-info
+    find . -name __pycache__ -type d -prune -exec rm -rf {} +
+    find . -name dropin.cache -delete
+
+# A self-signed certificate and its key, for --certificate and --private-key
+gen-certs DIRECTORY="certs":
+    @python -m scripts.gen_certs {{ DIRECTORY }}
+
+# Build the images
+docker-build:
+    docker compose build
+
+# Start everything
+docker-compose-up:
+    docker compose up -d
+
+# Start the server and some clients: ./just docker-compose-up-selective "alice bob"
+docker-compose-up-selective CLIENTS:
+    docker compose up -d websocket-server $(printf 'client-%s ' {{ CLIENTS }})
+
+# Stop everything
+docker-compose-down:
+    docker compose down
+
+# What the clients print
+docker-compose-logs-clients:
+    docker compose logs -f client-alice client-bob client-charlie message-bot
+
+# A client's terminal; Ctrl+P Ctrl+Q leaves it running
+docker-attach-client CLIENT:
+    docker attach ws-client-{{ CLIENT }}
+
+# Who is there
+docker-active-users:
+    @docker exec ws-server wget -qO- http://localhost/active-users
