@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -19,6 +21,8 @@ PROGRAMS: Final = Path(sys.executable).parent
 
 #: How long a line may take to come, in seconds.
 PATIENCE: Final = 30.0
+
+_INHERITED: Final = ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 
 _LISTENING: Final = re.compile(r"listening on (https?)://\S*:(\d+)$")
 
@@ -35,7 +39,7 @@ class Process(ProcessProtocol):
     ) -> None:
         self.name = name
         self.lines: list[str] = []
-        self.ended: Deferred[int] = Deferred()
+        self._ended: list[Deferred[int]] = []
         self._on_line = on_line
         self._rest = {1: b"", 2: b""}
         self._waiting: list[tuple[Callable[[str], bool], Deferred[str]]] = []
@@ -53,9 +57,7 @@ class Process(ProcessProtocol):
         """Run a program of this environment, with nothing but `environ` and the path."""
         process = cls(name, on_line)
         program = str(PROGRAMS / command[0])
-        inherited = {
-            key: os.environ[key] for key in ("PATH", "COVERAGE_PROCESS_START") if key in os.environ
-        }
+        inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         reactor.spawnProcess(
             process, program, [program, *command[1:]], env={**inherited, **environ}
         )
@@ -81,11 +83,13 @@ class Process(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         value: Any = reason.value
-        self._status = value.exitCode if value.exitCode is not None else -(value.signal or 0)
+        status: int = -value.signal if value.exitCode is None else value.exitCode
+        self._status = status
         waiting, self._waiting = self._waiting, []
         for _, deferred in waiting:
             deferred.errback(Missing(f"{self.name} ended with {self._status}"))
-        self.ended.callback(self._status)
+        for ended in self._ended:
+            ended.callback(status)
 
     async def sees(self, text: str, reactor: Any, patience: float = PATIENCE) -> str:
         """The first line, past or to come, that has `text` in it.  Raises `Missing`."""
@@ -103,7 +107,7 @@ class Process(ProcessProtocol):
             deferred.errback(Missing(f"it had ended with {self._status}"))
         try:
             return await deferred.addTimeout(patience, reactor)
-        except (TimeoutError, Missing) as error:
+        except (defer.TimeoutError, Missing) as error:
             said = "\n    ".join(self.lines[-20:])
             why = str(error) if isinstance(error, Missing) else f"not within {patience:.0f} s"
             raise Missing(f"{self.name} never saw: {text}  ({why})\n    {said}") from None
@@ -117,10 +121,8 @@ class Process(ProcessProtocol):
 
     def signal(self, name: str) -> None:
         """Send a signal, unless the process is gone."""
-        try:
+        with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)  # type: ignore[union-attr]
-        except ProcessExitedAlready:
-            pass
 
     async def end(self, signal: str = "TERM") -> int:
         """End the process; its exit status, negative for the signal that ended it."""
@@ -130,9 +132,9 @@ class Process(ProcessProtocol):
     async def wait(self) -> int:
         """Wait for the end; the exit status, negative for the signal that ended it."""
         if self._status is None:
-            waiter: Deferred[int] = Deferred()
-            self.ended.addCallback(lambda status: (waiter.callback(status), status)[1])
-            return await waiter
+            ended: Deferred[int] = Deferred()
+            self._ended.append(ended)
+            return await ended
         return self._status
 
 
