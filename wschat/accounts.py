@@ -27,7 +27,7 @@ from wschat.store import Store, UserExists
 CHALLENGE_LIFETIME: Final = 60.0
 
 _CHALLENGE_BYTES: Final = 32
-_CHALLENGES_PER_USER: Final = 8
+_CHALLENGES_PER_USER: Final = 64
 _USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
 
@@ -86,7 +86,13 @@ class Challenges:
     def outstanding(self, user_id: str, now: float) -> list[bytes]:
         """The challenges a user can still answer."""
         self._expire(now)
-        return list(self._by_user.get(user_id, ()))
+        issued = self._by_user.get(user_id, ())
+        # Set back a little, the clock lets one that was issued later end earlier.
+        return [challenge for challenge in issued if self._alive(challenge, now)]
+
+    def _alive(self, challenge: bytes, now: float) -> bool:
+        _, expires = self._issued[challenge]
+        return now < expires <= now + CHALLENGE_LIFETIME
 
     def use(self, challenge: bytes) -> None:
         """A challenge was answered; it cannot be answered again."""
@@ -94,8 +100,8 @@ class Challenges:
 
     def _expire(self, now: float) -> None:
         while self._issued:
-            challenge, (_, expires) = next(iter(self._issued.items()))
-            if expires > now and expires <= now + CHALLENGE_LIFETIME:
+            challenge = next(iter(self._issued))
+            if self._alive(challenge, now):
                 return
             self._forget(challenge)
 
@@ -174,7 +180,7 @@ class Accounts:
             raise AccountError(
                 HTTPStatus.BAD_REQUEST, "No challenge outstanding: ask for one, then answer it."
             )
-        for challenge in outstanding:
+        for challenge in reversed(outstanding):
             if identity.verify(user.public_key, challenge, signature):
                 self._challenges.use(challenge)
                 security.info("logged in {user_id}", user_id=user_id)
@@ -205,7 +211,7 @@ class Accounts:
                 options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
             )
             expires, user_id = float(claims["exp"]), claims["user_id"]
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError):
+        except (jwt.PyJWTError, KeyError, TypeError, ArithmeticError, ValueError, RecursionError):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is not valid.") from None
         if expires <= now:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token has ended: log in again.")
@@ -221,9 +227,10 @@ def _checked(wanted: Registration, now: float) -> User:
             HTTPStatus.BAD_REQUEST,
             "user_id must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not a reserved name.",
         )
-    if len(wanted.username) > _USERNAME_LENGTH:
+    if len(wanted.username) > _USERNAME_LENGTH or not wanted.username.isprintable():
         raise AccountError(
-            HTTPStatus.BAD_REQUEST, f"username is longer than {_USERNAME_LENGTH} characters."
+            HTTPStatus.BAD_REQUEST,
+            f"username must be at most {_USERNAME_LENGTH} printable characters.",
         )
     try:
         identity.check_public_key(wanted.public_key)

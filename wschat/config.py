@@ -67,6 +67,7 @@ class Setting:
         return "WSCHAT_" + self.attribute.upper()
 
 
+_LONGEST: Final = 10 * 366 * 86400
 _DURATION_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE_UNITS: Final = {"": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+")
@@ -82,16 +83,16 @@ def _measure(text: str, units: Mapping[str, int]) -> float:
 
 def _duration(text: str) -> float:
     seconds = _measure(text.lower(), _DURATION_UNITS)
-    if seconds < 1:
+    if not 1 <= seconds <= _LONGEST:
         raise ValueError(text)
     return seconds
 
 
 def _size(text: str) -> int:
-    size = int(_measure(text.upper(), _SIZE_UNITS))
+    size = _measure(text.upper(), _SIZE_UNITS)
     if not 1024 <= size <= 1024**3:
         raise ValueError(text)
-    return size
+    return int(size)
 
 
 def _rate(text: str) -> float:
@@ -129,25 +130,29 @@ def _origins(text: str) -> frozenset[str]:
 
 
 def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
+    return _directory(text) if text else None
 
 
 def _directory(text: str) -> Path:
     if not text:
         raise ValueError(text)
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # of ~somebody, whom nobody knows
+        raise ValueError(text) from None
 
 
 def split_address(text: str) -> tuple[str, int] | None:
     """`HOST:PORT` or `:PORT` as (host, port); None when it is something else."""
     match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
+    if match is None or int(match["port"]) > 65535 or match["host"] in _ENDPOINT_KINDS:
         return None
     return match["host"].strip("[]"), int(match["port"])
 
 
 def _listener(text: str) -> str:
-    if split_address(text) is None and not re.match(r"[A-Za-z][A-Za-z0-9_]*:[^:]", text):
+    kind, _, rest = text.partition(":")
+    if split_address(text) is None and not (rest and kind in _ENDPOINT_KINDS):
         raise ValueError(text)
     return text
 
@@ -157,7 +162,7 @@ def _http_listener(text: str) -> str:
 
 
 def _database(text: str) -> str:
-    if "://" in text and not text.startswith("sqlite:///"):
+    if ":memory:" in text or ("://" in text and not text.startswith("sqlite:///")):
         raise ValueError(text)
     return text
 
@@ -165,6 +170,9 @@ def _database(text: str) -> str:
 def _secret(text: str) -> str | None:
     return text or None
 
+
+#: What a Twisted server endpoint's string begins with.
+_ENDPOINT_KINDS: Final = frozenset({"ssl", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"})
 
 _ENDPOINT: Final = ":PORT, HOST:PORT or a Twisted endpoint string"
 
@@ -222,7 +230,7 @@ SETTINGS: Final = (
     Setting(
         "token-lifetime",
         "24h",
-        "a duration such as 90m or 24h",
+        "a duration up to ten years, such as 90m or 24h",
         _duration,
         "how long a login lasts",
     ),
@@ -300,21 +308,23 @@ SETTINGS: Final = (
 
 def _value(
     setting: Setting, options: Mapping[str, str | None], environ: Mapping[str, str]
-) -> tuple[str, str]:
-    """A setting's text, and the name by which it was given."""
+) -> tuple[str | None, str]:
+    """A setting's text, None when it was not given, and the name by which it was."""
     given = options.get(setting.name)
     if given is not None:
         return given, f"--{setting.name}"
     for variable in (setting.variable, setting.classic):
         if variable is not None and environ.get(variable):
             return environ[variable], f"--{setting.name} (from {variable})"
-    return setting.default, f"--{setting.name}"
+    return None, f"--{setting.name}"
 
 
 def default_data_dir(environ: Mapping[str, str]) -> str:
     """Where the data directory is when nobody says (XDG base directory specification)."""
-    base = environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
-    return str(Path(base) / "wschat")
+    base = Path(environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():
+        base = Path("~/.local/share").expanduser()
+    return str(base / "wschat")
 
 
 def load(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
@@ -326,8 +336,9 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Confi
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         text, name = _value(setting, options, environ)
-        if setting.name == "data-dir":
-            text = text or default_data_dir(environ)
+        if setting.name == "data-dir" and text is None:
+            text = default_data_dir(environ)
+        text = setting.default if text is None else text
         try:
             values[setting.attribute] = setting.parse(text)
         except (ValueError, KeyError):

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME: Final = datetime.timedelta(days=825)
+_FILES: Final = frozenset({"certificate.pem", "jwt-secret", "private-key.pem", "wschat.sqlite3"})
 _SECRET_BYTES: Final = 32
 _SECRET_FILE: Final = "jwt-secret"  # noqa: S105  # a name
 _NAMES: Final = ("localhost", "websocket-server", "ws-server")
@@ -108,7 +109,8 @@ class DataDirectory:
         self.path = path
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            if any(path.iterdir()) and not (path / _SECRET_FILE).exists():
+            present = {entry.name for entry in path.iterdir()} - {"lost+found"}
+            if present and present.isdisjoint(_FILES):
                 raise FileExistsError(
                     errno.EEXIST, "Open to others, and has files that are not wschat's", str(path)
                 )

@@ -15,8 +15,8 @@ from wschat.limits import KeyedLimiter
 #: Answers held for one session while it catches up; past that they come early.
 HELD_ANSWERS = 16
 
-#: Messages held for one session while it catches up; past that it reads the store again.
-HELD_MESSAGES = 256
+#: Bytes held for one session while it catches up; past that it reads the store again.
+HELD_BYTES = 256 * 1024
 
 
 class Session:
@@ -27,7 +27,16 @@ class Session:
     is catching up from the store, and what is dispatched meanwhile is held.
     """
 
-    __slots__ = ("_answers", "_held", "_overflowed", "_write", "live", "position", "user_id")
+    __slots__ = (
+        "_answers",
+        "_held",
+        "_held_bytes",
+        "_overflowed",
+        "_write",
+        "live",
+        "position",
+        "user_id",
+    )
 
     def __init__(self, user_id: str, write: Callable[[bytes, int], None]) -> None:
         """`write` takes a frame and the id of its message (0: not from the stream)."""
@@ -36,6 +45,7 @@ class Session:
         self.live = False
         self._write = write
         self._held: list[tuple[bytes, int]] = []
+        self._held_bytes = 0
         self._overflowed = False
         self._answers: list[bytes] = []
 
@@ -57,8 +67,9 @@ class Session:
         if self.live:
             self.position = message_id
             self._write(frame, message_id)
-        elif len(self._held) < HELD_MESSAGES:
+        elif self._held_bytes + len(frame) <= HELD_BYTES and not self._overflowed:
             self._held.append((frame, message_id))
+            self._held_bytes += len(frame)
         else:
             self._overflowed = True
 
@@ -70,6 +81,7 @@ class Session:
     def start_page(self) -> None:
         """The store is about to be read, so what was held until now will be in the page."""
         self._held.clear()
+        self._held_bytes = 0
         self._overflowed = False
 
     def finish_page(self, head: int) -> bool:
@@ -107,7 +119,7 @@ class Registry:
         return user_id in self._by_user
 
     def __iter__(self) -> Iterator[Session]:
-        return (session for sessions in self._by_user.values() for session in sessions)
+        return iter([session for sessions in self._by_user.values() for session in sessions])
 
     @property
     def users(self) -> list[str]:
@@ -123,9 +135,12 @@ class Registry:
         return list(self._by_topic.get(topic, ()))
 
     def add(self, session: Session) -> None:
-        """Register a session: for its user's inbox and for broadcasts."""
+        """Register a session, once: for its user's inbox and for broadcasts."""
+        sessions = self._by_user.setdefault(session.user_id, set())
+        if session in sessions:
+            return
+        sessions.add(session)
         self._count += 1
-        self._by_user.setdefault(session.user_id, set()).add(session)
         for topic in (session.user_id, wire.BROADCAST):
             self._by_topic.setdefault(topic, {})[session] = None
 

@@ -62,11 +62,13 @@ class Sealed(msgspec.Struct, frozen=True):
 
 def decode_base64(text: str, size: int | None = None) -> bytes:
     """
-    Standard alphabet, padded; `size` is the number of bytes expected.
+    Standard alphabet, padded, as an encoder writes it; `size` is the number of bytes expected.
 
     Raises `ValueError` for anything else.
     """
     data = base64.b64decode(text.encode("ascii", "replace"), validate=True)
+    if encode_base64(data) != text:
+        raise binascii.Error("surplus bits or padding")
     if size is not None and len(data) != size:
         raise binascii.Error(f"expected {size} bytes, found {len(data)}")
     return data
@@ -154,6 +156,8 @@ class PrivateKey:
         ephemeral, box = wrapped[:KEY_BYTES], wrapped[KEY_BYTES:]
         public = nacl.public.PublicKey(ephemeral)
         aes_key = nacl.public.Box(self._sealing, public).decrypt(box)
+        if len(aes_key) != KEY_BYTES:
+            raise ValueError("not a key of AES-256")
         nonce = decode_base64(sealed.encryption_nonce, _AES_NONCE_BYTES)
         return AESGCM(aes_key).decrypt(nonce, decode_base64(sealed.content), None).decode()
 

@@ -13,10 +13,14 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 #: The most that is joined into one write, in bytes, unless one frame is longer.
 _WRITE_BYTES: Final = 65536
+
+
+log = Logger(namespace="wschat.outbox")
 
 
 class Closed(Exception):
@@ -39,7 +43,10 @@ class Turn:
     def _flush(self) -> None:
         outboxes, self._outboxes = self._outboxes, []
         for outbox in outboxes:
-            outbox.flush()
+            try:
+                outbox.flush()
+            except Exception:  # one connection's fault costs the others nothing
+                log.failure("an outbox could not be flushed")
 
 
 @implementer(IPushProducer)
@@ -81,6 +88,8 @@ class Outbox:
         """Send a frame; `message_id` is 0 when it holds no message of the stream."""
         if self._closed:
             return
+        if self._frames and self._size + len(frame) > self._limit:
+            self.flush()  # a turn may hold more than an outbox: the reader may be quick enough
         if self._frames and self._size + len(frame) > self._limit:
             self.close()
             self._overflow()

@@ -32,6 +32,9 @@ QUEUE_BYTES: Final = 64 * 1024 * 1024
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
 
+#: More commits than a drain can need, unless the store fails again and again.
+_DRAIN_COMMITS: Final = 5
+
 log = Logger(namespace="wschat.service")
 
 
@@ -71,8 +74,10 @@ class ChatService(Service):
             self._saver.stop()
         for catching_up in list(self._catching_up):
             catching_up.cancel()
-        self._commit()
-        while self._committing is not None:
+        for _ in range(_DRAIN_COMMITS):  # one may be under way, and leave more for the next
+            self._commit()
+            if self._committing is None:
+                return
             await _fired(self._committing)
 
     # What connections call.
@@ -168,7 +173,10 @@ class ChatService(Service):
             return
         frame = wire.text_frame(wire.encode_delivery(message))
         for session in recipients:
-            session.deliver(frame, message.id)
+            try:
+                session.deliver(frame, message.id)
+            except Exception:  # one recipient's fault costs no other recipient
+                log.failure("could not deliver message {id}", id=message.id)
 
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)

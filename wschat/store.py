@@ -249,24 +249,26 @@ def _on_connect(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def make_engine(url: str) -> sa.Engine:
+def make_engine(url: str | sa.URL) -> sa.Engine:
     """An engine for `sqlite://` (in memory) or `sqlite:///PATH`; the file is made when missing."""
     in_memory = url == "sqlite://"
     engine = sa.create_engine(
         url,
         poolclass=sa.StaticPool if in_memory else None,
         connect_args={"check_same_thread": False},
+        hide_parameters=True,  # errors are logged, contents are not
     )
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
 
 
-def database_url(database: str, data_dir: Path) -> str:
+def database_url(database: str, data_dir: Path) -> sa.URL:
     """The URL of a `--database` value: a path, a URL, or nothing for the data directory's own."""
     if database.startswith("sqlite:///"):
-        return database
-    return f"sqlite:///{database or data_dir / 'wschat.sqlite3'}"
+        return sa.make_url(database)
+    path = Path(database).expanduser() if database else data_dir / "wschat.sqlite3"
+    return sa.URL.create("sqlite", database=str(path))
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy.exc import SQLAlchemyError
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -75,27 +74,22 @@ def makeService(options: Options) -> Service:
 
 
 class Server(Service):
-    """
-    Everything, wired: it starts from the inside out, and stops from the outside in.
-
-    `addresses` are where it listens, once it does: (scheme, host, port).
-    """
+    """Everything, wired: it starts from the inside out, and stops from the outside in."""
 
     def __init__(self, settings: Config, reactor: Any, wall: Callable[[], float]) -> None:
         self._config = settings
         self._reactor = reactor
         self._wall = wall
         self._ports: list[IListeningPort] = []
-        self._security_log: FilteringLogObserver | None = None
+        self._cleanup: list[Callable[[], object]] = []
 
     def startService(self) -> None:
         """Start; what is wrong with files or ports ends the program with one line and status 1."""
         super().startService()
         try:
             self._start()
-        except (OSError, ValueError, SQLAlchemyError) as error:
-            sys.exit(f"wschat: {_one_line(error)}")
-        except Exception as error:  # Twisted's and OpenSSL's own families
+        except Exception as error:  # files, ports, databases and keys have each a family of theirs
+            self._clean_up()  # the store's threads would keep the process
             sys.exit(f"wschat: cannot start: {_one_line(error)}")
 
     def _start(self) -> None:
@@ -105,14 +99,13 @@ class Server(Service):
             self._open_security_log(settings.security_log_file)
         engine = store.make_engine(store.database_url(settings.database, directory.path))
         store.migrate(engine)
-        self._store = store.ThreadedStore(engine, reactor)
+        kept = store.ThreadedStore(engine, reactor)
+        self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
-        accounts = Accounts(
-            self._store, secret, settings.token_lifetime, settings.registration == "open"
-        )
-        accounts.load(self._store.all_users())
+        accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
+        accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
-        self._chat = ChatService(hub, accounts, self._store, reactor, wall)
+        self._chat = ChatService(hub, accounts, kept, reactor, wall)
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
         )
@@ -148,11 +141,13 @@ class Server(Service):
             )
 
     def _open_security_log(self, path: Path) -> None:
-        file = path.open("a", encoding="utf-8")
-        self._security_log = FilteringLogObserver(
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        file = os.fdopen(descriptor, "a", encoding="utf-8")
+        observer = FilteringLogObserver(
             jsonFileLogObserver(file, recordSeparator=""), [_is_security]
         )
-        globalLogPublisher.addObserver(self._security_log)
+        globalLogPublisher.addObserver(observer)
+        self._cleanup += [lambda: globalLogPublisher.removeObserver(observer), file.close]
 
     def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
         failures: list[Any] = []
@@ -160,11 +155,12 @@ class Server(Service):
         if failures:
             failures[0].raiseException()
         host = self._ports[-1].getHost()
+        name, port = getattr(host, "host", ""), getattr(host, "port", "")
         log.info(
-            "listening on {scheme}://{host}:{port}",
+            "listening on {scheme}://{name}:{port}",
             scheme=scheme,
-            host=getattr(host, "host", "") or "",
-            port=getattr(host, "port", ""),
+            name=f"[{name}]" if ":" in name else name,
+            port=port,
         )
 
     def stopService(self) -> Deferred[None]:
@@ -173,14 +169,20 @@ class Server(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            await _maybe(port.stopListening())
-        await self._connections.close_all(wire.CloseCode.SHUTDOWN)
-        self._connections.stop()
-        await self._chat.drain()
-        self._store.close()
-        if self._security_log is not None:
-            globalLogPublisher.removeObserver(self._security_log)
+        try:
+            for port in self._ports:
+                await _maybe(port.stopListening())
+            await self._connections.close_all(wire.CloseCode.SHUTDOWN)
+            self._connections.stop()
+            await self._chat.drain()
+        except Exception:  # whatever went wrong: what was stored is kept
+            log.failure("could not stop in good order")
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        while self._cleanup:
+            self._cleanup.pop()()
 
 
 @provider(ILogFilterPredicate)

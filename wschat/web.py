@@ -73,6 +73,18 @@ def address(request: Request) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
+def _limited(request: Request) -> str:
+    """What a rate is counted for: an IPv4 address, or the network that one host of IPv6 has."""
+    peer = address(request)
+    return str(ipaddress.ip_network(f"{peer}/64", strict=False)) if ":" in peer else peer
+
+
+def _header(request: Request, name: bytes) -> str | None:
+    """A header of a request as text, whatever bytes it has; the first one of that name."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[0].decode("latin-1") if values else None
+
+
 def _loopback(request: Request) -> bool:
     try:
         return ipaddress.ip_address(address(request)).is_loopback
@@ -124,6 +136,8 @@ class Endpoint(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> Answer:
+        if request.postpath:
+            raise Answer("Not found.", HTTPStatus.NOT_FOUND)
         handler = self._handlers.get(request.method.decode("ascii", "replace"))
         if handler is None:
             allowed = ", ".join(self._handlers)
@@ -242,7 +256,7 @@ class Web:
         return Answer(_public(self._accounts.user(user_id)))
 
     def _within(self, limiter: KeyedLimiter, request: Request) -> None:
-        peer, now = address(request), self._wall()
+        peer, now = _limited(request), self._wall()
         if not limiter.allow(peer, now):
             wait = math.ceil(limiter.wait(peer, now))
             raise Answer(
@@ -293,6 +307,7 @@ class _Plain(Resource):
         here = self._here.get(request.path)
         if here is None or (request.path != b"/health" and not _loopback(request)):
             here = self._redirect
+        request.postpath = []
         return here.render(request)
 
 
@@ -304,7 +319,7 @@ class _Redirect(Endpoint):
         self._tls_port = tls_port
 
     async def _answer(self, request: Request) -> Answer:
-        host = _HOST.fullmatch(request.getHeader("host") or "")
+        host = _HOST.fullmatch(_header(request, b"host") or "")
         if host is None:
             return Answer("The Host header is missing or wrong.", HTTPStatus.BAD_REQUEST)
         port = self._tls_port()
@@ -341,7 +356,7 @@ class Admission:
 
     def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
         """The user's id, or the status and the line of a refusal."""
-        origin = request.getHeader("origin")
+        origin = _header(request, b"origin")
         if origin is not None and not _listed(origin, self._origins):
             return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
         try:
@@ -361,9 +376,10 @@ def _listed(origin: str, origins: frozenset[str]) -> bool:
 
 def _token(request: Request) -> str:
     """The request's token: `?token=` or `Authorization: Bearer`; empty when there is none."""
-    for value in request.args.get(b"token", ()):
-        return str(value, "ascii", "replace")
-    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    given: bytes = request.args.get(b"token", [b""])[0]
+    if given:
+        return given.decode("ascii", "replace")
+    scheme, _, token = (_header(request, b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
@@ -387,7 +403,7 @@ class ChatRequest(Request):
         self.setHeader("server", f"wschat/{wschat.__version__}")
         self.setHeader("x-content-type-options", "nosniff")
         self.setHeader("cache-control", "no-store")
-        origin, site = self.getHeader("origin"), cast("ChatSite", self.site)
+        origin, site = _header(self, b"origin"), cast("ChatSite", self.site)
         if origin is not None and _listed(origin, site.allowed_origins):
             self.setHeader("access-control-allow-origin", origin)
             self.setHeader("vary", "origin")
@@ -411,6 +427,10 @@ class ChatSite(Site):
     def __init__(self, root: IResource, allowed_origins: frozenset[str] = frozenset()) -> None:
         super().__init__(root, requestFactory=ChatRequest, timeout=IDLE_TIMEOUT)
         self.allowed_origins = allowed_origins
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: a WebSocket is an upgrade of it."""
+        return [b"http/1.1"]
 
     def log(self, request: object) -> None:
         """Nothing."""

@@ -33,11 +33,23 @@ from wschat.timeouts import Timeouts
 PING_INTERVAL: Final = 54.0
 SILENCE_LIMIT: Final = 60.0
 
-#: How long a peer may take to answer a close, in seconds.
-CLOSE_TIMEOUT: Final = 5.0
+#: How long a peer may take to answer a close, in seconds; and when the server itself ends.
+CLOSE_TIMEOUT: Final = 30.0
+SHUTDOWN_TIMEOUT: Final = 5.0
+
+#: Frames that are read of one connection before the others have their turn.
+_FRAMES_A_TURN: Final = 50
+
+#: Pings that ask what was read: so many at once, then one a beat.
+_ASKS: Final = 20
+
+_OUR_CODES: Final = frozenset(code.value for code in wire.CloseCode)
 
 _BEAT: Final = 1.0
 _POSITION: Final = struct.Struct("!Q")
+
+
+log = Logger(namespace="wschat.websocket")
 
 
 class Messages(Protocol):
@@ -70,9 +82,10 @@ class ChatProtocol(WebSocketServerProtocol):
         self.heard = 0.0
         self.session: Session | None = None
         self._outbox: Outbox | None = None
-        self._asked = 0  # the position that the outstanding ping asks about; 0: none is
+        self._asked = 0  # the position that the last ping asked about
+        self._asks = _ASKS  # how many more may go out at once with messages
         self._confirmed = 0  # the position that the peer is known to have read
-        self._calm = True  # whether a ping may go out at once with the next messages
+        self._resting = False
         self._ended = False
 
     def onConnect(self, request: Any) -> None:
@@ -98,15 +111,37 @@ class ChatProtocol(WebSocketServerProtocol):
         else:
             self.factory.messages.received(self.session, payload)
 
+    def consumeData(self) -> None:
+        """Read no more than so many frames at once: whoever floods us waits for the others."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        if self._resting:
+            return
+        for _ in range(_FRAMES_A_TURN):
+            if not self.processData() or self.state == self.STATE_CLOSED:
+                return
+        self._resting = True
+        self.transport.pauseProducing()
+        self.factory.next_turn(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self.state != self.STATE_CLOSED:
+            self.transport.resumeProducing()
+            self.consumeData()
+
+    def onPing(self, payload: bytes) -> None:
+        """Answered through the outbox, so that one who pings and does not read is too slow."""
+        if self._outbox is not None and self.state == self.STATE_OPEN:
+            self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
+
     def _write(self, data: bytes) -> None:
         """Write joined frames, and with them ask the peer to say when it has read them."""
-        if self._calm and self._unconfirmed:
+        if self._asks and self._position > self._asked:
+            self._asks -= 1
             data += self._ask()
         self.transport.write(data)
-
-    @property
-    def _unconfirmed(self) -> bool:
-        return self._position > self._confirmed
 
     @property
     def _position(self) -> int:
@@ -119,25 +154,23 @@ class ChatProtocol(WebSocketServerProtocol):
 
         A pong is a classic client's only way to say so, and it does not even know.
         """
-        self._calm = False
         self.factory.restless.add(self)
         self._asked = self._position
         return b"\x89\x08" + _POSITION.pack(self._asked)
 
     def settle(self) -> None:
-        """At a beat: ask about what was sent since the last time, if that was answered."""
-        if self._asked or self.state != self.STATE_OPEN:
-            return
-        if self._unconfirmed:
+        """At a beat: ask about what was sent without asking, and allow some more asking."""
+        if self.state == self.STATE_OPEN and self._position > self._asked:
             self.transport.write(self._ask())
-        else:
-            self._calm = True
+        self._asks += 1
+        if self._asks >= _ASKS:
             self.factory.restless.discard(self)
 
     def onPong(self, payload: bytes) -> None:
-        if self._asked and payload == _POSITION.pack(self._asked):
-            self._confirm(self._asked)
-            self._asked = 0
+        if len(payload) == _POSITION.size:
+            (position,) = _POSITION.unpack(payload)
+            if position <= self._asked:
+                self._confirm(position)
 
     def _confirm(self, position: int) -> None:
         if position > self._confirmed and self.session is not None:
@@ -152,28 +185,29 @@ class ChatProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN:
             if self._outbox is not None:
                 self._outbox.flush()
-            self.sendClose(code, code.reason)
+            self.sendClose(int(code), code.reason)
 
     def sendCloseFrame(
-        self,
-        code: int | None = None,
-        reasonUtf8: bytes | None = None,
-        isReply: bool = False,
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Every close that is ours comes through here: Autobahn's own for bad frames, too."""
+        """Every close comes through here: ours, Autobahn's for bad frames, and replies."""
         super().sendCloseFrame(code, reasonUtf8, isReply)
-        if not isReply:
-            self._end()
-            self.factory.closing.add(self, self.factory.now)
+        self._end()
+        self.factory.closing.add(self, self.factory.now)
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
-        """The peer has read all that was sent before our close, or says a proper goodbye."""
-        answered = self.state == self.STATE_CLOSING
-        goodbye = self.state == self.STATE_OPEN
-        outbox = self._outbox
-        if outbox is not None and (answered or (goodbye and not outbox.paused)):
+        """A peer that answers our close, with our code, has read all that was sent before it."""
+        if self.state == self.STATE_CLOSING and code in _OUR_CODES and code == self.localCloseCode:
             self._confirm(self._position)
         return super().onCloseFrame(code, reasonRaw)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        """After a close that was answered the peer gets an end, and no reset."""
+        super()._closeConnection(abort and not self.wasClean)
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self.transport.abortConnection()
 
     def _end(self) -> None:
         """Nothing more goes to the peer, and nothing that it says counts."""
@@ -211,6 +245,7 @@ class ChatFactory(WebSocketServerFactory):
             autoPingInterval=0,
             perMessageCompressionAccept=lambda _: None,
             allowedOrigins=["*"],  # the resource has decided already
+            allowNullOrigin=True,
         )
         self.messages = messages
         self.turn = Turn(reactor)
@@ -223,15 +258,27 @@ class ChatFactory(WebSocketServerFactory):
         self._reactor = reactor
         self._idle: list[Deferred[None]] = []
         self.now = reactor.seconds()
+        self._shutting_down = False
         self._beat = LoopingCall(self.beat)
         self._beat.clock = reactor
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether nobody is let in any more."""
+        return self._shutting_down
 
     def start(self) -> None:
         """Begin to look after the connections, once a second."""
         self._beat.start(_BEAT, now=False)
 
     def stop(self) -> None:
-        self._beat.stop()
+        """Look after nobody any more."""
+        if self._beat.running:
+            self._beat.stop()
+
+    def next_turn(self, work: Callable[[], None]) -> None:
+        """Do something when the others have had their turn."""
+        self._reactor.callLater(0, work)
 
     def connected(self, protocol: ChatProtocol) -> None:
         protocol.heard = self.now
@@ -251,10 +298,16 @@ class ChatFactory(WebSocketServerFactory):
     def beat(self) -> None:
         """Ping the quiet, drop the silent, and end closes that nobody answers."""
         self.now = now = self._reactor.seconds()
+        try:
+            self._beat_once(now)
+        except Exception:  # a fault here must not end the beat for everybody
+            log.failure("a beat failed")
+
+    def _beat_once(self, now: float) -> None:
         for protocol in list(self.restless):
             protocol.settle()
         for protocol in self.closing.expired(now):
-            protocol.dropConnection(abort=True)
+            protocol.abort()
         for protocol in self._to_check.expired(now):
             silence = now - protocol.heard
             if silence >= SILENCE_LIMIT:
@@ -267,15 +320,26 @@ class ChatFactory(WebSocketServerFactory):
             self._to_check.add(protocol, now)
 
     def close_all(self, code: wire.CloseCode) -> Deferred[None]:
-        """Close every connection; fires when all are gone, which takes `CLOSE_TIMEOUT` at most."""
+        """Let nobody in, and close every connection; fires when all are gone, in good time."""
+        self._shutting_down = True
         idle: Deferred[None] = Deferred()
+        if not self.connections:
+            idle.callback(None)
+            return idle
         self._idle.append(idle)
         for protocol in list(self.connections):
             protocol.close(code)
-        if not self.connections:
-            self._idle.remove(idle)
-            idle.callback(None)
-        return idle
+        patience = self._reactor.callLater(SHUTDOWN_TIMEOUT, self._abort_all)
+
+        def gone(result: None) -> None:
+            if patience.active():
+                patience.cancel()
+
+        return idle.addCallback(gone)
+
+    def _abort_all(self) -> None:
+        for protocol in list(self.connections):
+            protocol.abort()
 
 
 class Gate(Resource):
@@ -291,22 +355,39 @@ class Gate(Resource):
         self._factory = factory
         self._admit = admit
 
-    def render_GET(self, request: Request) -> bytes | int:
+    def render(self, request: Request) -> bytes | int:
+        """Refuse, in one line, or hand the connection over."""
+        if request.postpath:
+            return _refuse(request, HTTPStatus.NOT_FOUND, "Not found.")
+        if request.method != b"GET":
+            request.setHeader("allow", "GET")
+            return _refuse(request, HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed.")
         admitted = self._admit(request)
         if not isinstance(admitted, str):
             status, text = admitted
             return _refuse(request, status, text)
-        if (request.getHeader("upgrade") or "").lower() != "websocket":
+        if self._factory.shutting_down:
+            return _refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, wire.CloseCode.SHUTDOWN.reason)
+        if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
             request.setHeader("upgrade", "websocket")
             return _refuse(request, HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket.")
         _take_over(request, ChatProtocol(self._factory, admitted))
         return NOT_DONE_YET
 
 
+def _asks_for_websocket(request: Request) -> bool:
+    offers = request.requestHeaders.getRawHeaders(b"upgrade", [])
+    return any(
+        offer.strip().lower() == b"websocket" for line in offers for offer in line.split(b",")
+    )
+
+
 def _refuse(request: Request, status: HTTPStatus, text: str) -> bytes:
+    body = text.encode() + b"\n"
     request.setResponseCode(status, status.phrase.encode())
     request.setHeader("content-type", "text/plain; charset=utf-8")
-    return text.encode() + b"\n"
+    request.setHeader("content-length", str(len(body)))
+    return b"" if request.method == b"HEAD" else body
 
 
 def _take_over(request: Request, protocol: ChatProtocol) -> None:
@@ -324,3 +405,6 @@ def _take_over(request: Request, protocol: ChatProtocol) -> None:
     for name, values in request.requestHeaders.getAllRawHeaders():
         lines.extend(b"%b: %b" % (name, value) for value in values)
     protocol.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n")
+    early = b"".join(channel._dataBuffer)  # frames that came in the same packet
+    if early:
+        protocol.dataReceived(early)

@@ -184,8 +184,13 @@ def decode(decoder: msgspec.json.Decoder[Decoded], data: bytes | str) -> Decoded
 
 
 def valid_user_id(name: str) -> bool:
-    """Whether `name` can be a user's id: 1 to 64 of `A-Za-z0-9._-`, and not reserved."""
-    return _USER_ID.fullmatch(name) is not None and name not in RESERVED_NAMES
+    """
+    Whether `name` can be a user's id: 1 to 64 of `A-Za-z0-9._-`, and not reserved.
+
+    Nor is it like a reserved name, nor `.` or `..`, which no URL can hold.
+    """
+    fits = _USER_ID.fullmatch(name) is not None and name.strip(".") != ""
+    return fits and name.lower() not in RESERVED_NAMES
 
 
 def valid_timestamp(text: str) -> bool:
@@ -215,15 +220,15 @@ def format_time(seconds: float) -> str:
 def _topic(header: _Header) -> str:
     """Where a submission goes; its `message_type` may be absent or in the older spelling."""
     to = header.to or ""
-    named = header.message_type or (Kind.BROADCAST if header.is_broadcast else "")
-    if to in (BROADCAST, SERVER):
-        return to
-    if named in (Kind.BROADCAST, Kind.SERVER):
-        if to:
-            raise Malformed(f"Contradiction: a {named} message cannot be addressed to a user.")
-        return BROADCAST if named == Kind.BROADCAST else SERVER
-    if named not in ("", Kind.DIRECT):
+    named = header.message_type or (Kind.BROADCAST if header.is_broadcast else Kind.DIRECT)
+    if named not in set(Kind):
         raise Malformed("Unknown message_type: direct, broadcast and server are known.")
+    shared = BROADCAST if header.is_broadcast or named == Kind.BROADCAST else ""
+    special = SERVER if named == Kind.SERVER else shared
+    if special and to not in ("", special):
+        raise Malformed(f"Contradiction: a {special} message cannot be addressed to another.")
+    if special or to in (BROADCAST, SERVER):
+        return special or to
     if not valid_user_id(to):
         raise Malformed("The recipient in 'to' is not a user id.")
     return to
@@ -234,7 +239,7 @@ def decode_submission(payload: bytes, sender: str, now: float) -> Message:
     Read what a client sent (docs/protocol.md, "Messages").
 
     `sender` is the authenticated user: the frame's own `from`, `id` and
-    `status` are not looked at.  A missing timestamp becomes `now`, in
+    `status` do not count.  A missing timestamp becomes `now`, in
     seconds since the epoch.  Raises `Malformed`.
     """
     submission = decode(_submissions, payload)

@@ -1,0 +1,499 @@
+"""
+What tests share: a whole server in memory, and clients to talk to it.
+
+Nothing here opens a socket, starts a thread or waits: time is a
+`task.Clock`, the database is in memory, and a connection is a `Wire`.
+The frames and the HTTP of the clients are made and read by hand, so that
+the server's own encoding is never tested against itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from wschat import store, web, websocket
+from wschat.accounts import Accounts
+from wschat.hub import Hub
+from wschat.identity import PrivateKey, User
+from wschat.service import ChatService
+from wschat.wire import CloseCode, Message
+
+Result = TypeVar("Result")
+
+#: When tests begin, in seconds since the epoch: 2026-11-22T10:00:00Z.
+NOW: Final = 1795341600.0
+
+SECRET: Final = "a secret of thirty-two bytes, or more"
+
+ADDRESS: Final = "203.0.113.5"
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+
+
+class Executor:
+    """
+    A `store.Executor` that runs at once, unless it is `held`.
+
+    `run` does what was held, as a thread would; `report` then tells who
+    waits; `release` is both, for what is held at that moment.
+    """
+
+    def __init__(self) -> None:
+        self.held = False
+        self.calls = 0
+        self._waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+        self._done: list[tuple[Deferred[Any], Deferred[Any]]] = []
+
+    def __call__(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
+        self.calls += 1
+        if not self.held:
+            return execute(function, *args)
+        deferred: Deferred[Result] = Deferred()
+        self._waiting.append((deferred, lambda: function(*args)))
+        return deferred
+
+    def __len__(self) -> int:
+        """How many calls wait to be run."""
+        return len(self._waiting)
+
+    def run(self) -> None:
+        """Run what is held, and tell nobody yet."""
+        waiting, self._waiting = self._waiting, []
+        for deferred, function in waiting:
+            self._done.append((deferred, execute(function)))
+
+    def report(self) -> None:
+        """Tell the results of what was run."""
+        done, self._done = self._done, []
+        for deferred, result in done:
+            result.chainDeferred(deferred)
+
+    def release(self) -> None:
+        """Run what is held, and tell."""
+        self.run()
+        self.report()
+
+    def fail(self, error: Exception) -> None:
+        """Fail what is held, without having run it."""
+        waiting, self._waiting = self._waiting, []
+        for deferred, _ in waiting:
+            deferred.errback(error)
+
+
+class MemoryStore(store.Store):
+    """A store in memory, with an executor each for writing and reading."""
+
+    def __init__(self, engine: sa.Engine | None = None) -> None:
+        if engine is None:
+            engine = store.make_engine("sqlite://")
+            store.metadata.create_all(engine)
+        self.engine = engine
+        self.writer = Executor()
+        self.reader = Executor()
+        super().__init__(engine, self.writer, self.reader)
+
+
+def make_user(user_id: str, key: PrivateKey | None = None, created_at: float = NOW) -> User:
+    """A user with a key."""
+    key = key or PrivateKey.generate()
+    return User(user_id, user_id.title(), key.public_key, key.x25519_public_key, created_at)
+
+
+def make_message(sender: str, topic: str, content: str) -> Message:
+    """A message as the hub hands it to the store."""
+    return Message(sender, topic, content, "2026-11-22T10:00:00Z")
+
+
+def client_frame(
+    opcode: int, payload: bytes, *, fin: bool = True, mask: bytes | None = b"\x01\x02\x03\x04"
+) -> bytes:
+    """A WebSocket frame as a client sends it (RFC 6455 section 5.2)."""
+    size = len(payload)
+    first, masked = (0x80 if fin else 0) | opcode, 0x80 if mask else 0
+    if size < 126:
+        head = struct.pack("!BB", first, masked | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", first, masked | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, masked | 127, size)
+    if mask is None:
+        return head + payload
+    key = (mask * (size // 4 + 1))[:size]
+    return head + mask + bytes(a ^ b for a, b in zip(payload, key, strict=True))
+
+
+def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Opcode and payload of the first of a server's frames, and the rest; None when incomplete."""
+    if len(data) < 2:
+        return None
+    size, start = data[1], 2
+    if size == 126:
+        size, start = int.from_bytes(data[2:4], "big"), 4
+    elif size == 127:
+        size, start = int.from_bytes(data[2:10], "big"), 10
+    if len(data) < start + size:
+        return None
+    return data[0] & 0x0F, data[start : start + size], data[start + size :]
+
+
+def _peer(address: str) -> IAddress:
+    """An address as a transport gives it; "" is the peer of a Unix socket."""
+    if not address:
+        return UNIXAddress(None)
+    return (IPv6Address if ":" in address else IPv4Address)("TCP", address, 50000)
+
+
+class Wire(StringTransport):
+    """The server's end of a connection: `feed` is what the peer sends, `writes` what it gets."""
+
+    protocol: IProtocol
+
+    def __init__(self, clock: Clock, address: str) -> None:
+        super().__init__(peerAddress=_peer(address), lenient=True)
+        self.writes: list[bytes] = []
+        self.aborted = False
+        self._clock = clock
+
+    def write(self, data: bytes) -> None:
+        if self.connected and not self.disconnecting:
+            self.writes.append(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def unregisterProducer(self) -> None:
+        """Without a producer it is no error, as for a real transport."""
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self._end(ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._end(ConnectionAborted())
+
+    def feed(self, data: bytes) -> None:
+        """The peer sends."""
+        if self.connected:
+            self.protocol.dataReceived(data)
+
+    def stall(self) -> None:
+        """The peer stops reading: the transport has enough."""
+        assert self.producer is not None
+        self.producer.pauseProducing()
+
+    def flow(self) -> None:
+        """The peer reads again."""
+        assert self.producer is not None
+        self.producer.resumeProducing()
+
+    def lose(self) -> None:
+        """The connection breaks."""
+        self._lost(ConnectionLost())
+
+    def _end(self, reason: Exception) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self._clock.callLater(0, self._lost, reason)
+
+    def _lost(self, reason: Exception) -> None:
+        if self.connected:
+            self.connected = False
+            if self.producer is not None:
+                self.producer.stopProducing()
+            self.protocol.connectionLost(Failure(reason))
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def parse_response(data: bytes) -> Response:
+    """An HTTP answer's parts; the body is all that follows the headers."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Response(int(status.split(" ")[1]), headers, body)
+
+
+class Client:
+    """A WebSocket client at the other end of a `Wire`, made of hand-made frames."""
+
+    def __init__(self, wire: Wire, clock: Clock) -> None:
+        self.wire = wire
+        #: Payloads of the pings that came, and what the close frame said, once it came.
+        self.pings: list[bytes] = []
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._clock = clock
+        self._data = b""
+        self._read = 0
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes, and let the reactor turn end."""
+        self.wire.feed(data)
+        self._clock.advance(0)
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        self.send_raw(client_frame(opcode, payload))
+
+    def say(self, to: str, content: str, **header: Any) -> None:
+        """Send a message as a classic client does."""
+        self.send(TEXT, submission(to, content, **header))
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages that came since the last time this was asked."""
+        return [json.loads(text) for text in self.texts()]
+
+    def contents(self) -> list[str]:
+        """The contents of the messages that came since the last time."""
+        return [message["body"]["content"] for message in self.messages()]
+
+    def texts(self) -> list[bytes]:
+        """The text frames that came since the last time."""
+        self._data += b"".join(self.wire.writes[self._read :])
+        self._read = len(self.wire.writes)
+        texts = []
+        while (frame := take_frame(self._data)) is not None:
+            opcode, payload, self._data = frame
+            if opcode == TEXT:
+                texts.append(payload)
+            elif opcode == PING:
+                self.pings.append(payload)
+            elif opcode == CLOSE:
+                self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
+                self.close_reason = payload[2:].decode()
+        return texts
+
+    def pong(self) -> None:
+        """Read what came, and answer every ping as any WebSocket library does."""
+        self.texts()
+        pings, self.pings = self.pings, []
+        for payload in pings:
+            self.send(PONG, payload)
+
+    def goodbye(self, code: int = 1000) -> None:
+        """Close properly."""
+        self.send(CLOSE, code.to_bytes(2, "big"))
+
+    def closed_with(self) -> int | None:
+        """The code of the server's close frame; None when there was none."""
+        self.texts()
+        return self.close_code
+
+
+def submission(to: str, content: str, **header: Any) -> bytes:
+    """A message as a classic client writes it; `sender` is its `from`."""
+    head = {"to": to, "timestamp": "2026-11-22T10:00:00.5Z", **header}
+    if "sender" in head:
+        head["from"] = head.pop("sender")
+    return json.dumps({"header": head, "body": {"content": content}}).encode()
+
+
+@dataclasses.dataclass
+class Limits:
+    """What a server in memory allows; generous unless a test is about it."""
+
+    message_rate: float = 1e6
+    message_burst: float = 1e6
+    max_message_size: int = 65536
+    outbox_bytes: int = 1024 * 1024
+    max_connections: int = 1000
+    max_sessions_per_user: int = 10
+    login_rate: float = 1e6
+    registration_rate: float = 1e6
+    allowed_origins: frozenset[str] = frozenset()
+    registration_open: bool = True
+    tls_port: int = 8443
+
+
+class Server:
+    """The whole server, wired as `wschat.tap` does it, over a store in memory."""
+
+    def __init__(self, limits: Limits | None = None, engine: sa.Engine | None = None) -> None:
+        limits = limits or Limits()
+        self.clock = Clock()
+        self.keys: dict[str, PrivateKey] = {}
+        self.store = MemoryStore(engine)
+        self.accounts = Accounts(self.store, SECRET, 86400, limits.registration_open)
+        self.accounts.load(self.store.all_users())
+        self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
+        self.chat = ChatService(self.hub, self.accounts, self.store, self.clock, self.wall)
+        self.factory = websocket.ChatFactory(
+            self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
+        )
+        admission = web.Admission(
+            self.accounts,
+            self.hub.registry,
+            self.wall,
+            allowed_origins=limits.allowed_origins,
+            max_connections=limits.max_connections,
+            max_sessions_per_user=limits.max_sessions_per_user,
+        )
+        pages = web.Web(
+            self.accounts,
+            self.hub.registry,
+            self.wall,
+            limits.login_rate,
+            limits.registration_rate,
+        )
+        gate = websocket.Gate(self.factory, admission)
+        self.secure = web.ChatSite(pages.secure(gate), limits.allowed_origins)
+        self.plain = web.ChatSite(pages.plain(lambda: limits.tls_port), limits.allowed_origins)
+        for site in (self.secure, self.plain):
+            site.reactor = self.clock
+        self.chat.startService()
+        self.factory.start()
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return NOW + self.clock.seconds()
+
+    def add_user(self, user_id: str) -> PrivateKey:
+        """Register a user; their private key."""
+        key = self.keys[user_id] = PrivateKey.generate()
+        user = make_user(user_id, key, self.wall())
+        self.store._add_user(user)
+        self.accounts.load([user])
+        return key
+
+    def add_users(self, *user_ids: str) -> None:
+        for user_id in user_ids:
+            self.add_user(user_id)
+
+    def token(self, user_id: str) -> str:
+        """A token, got as a client gets it."""
+        challenge = self.accounts.challenge(user_id, self.wall())
+        signature = self.keys[user_id].sign(challenge)
+        return self.accounts.login(user_id, signature, self.wall()).token
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass, second by second."""
+        self.clock.pump([1.0] * seconds)
+
+    def turn(self) -> None:
+        """Let the reactor turn end."""
+        self.clock.advance(0)
+
+    def open_wire(self, site: web.ChatSite | None = None, address: str = ADDRESS) -> Wire:
+        """A fresh connection to a listener: the TLS one unless told."""
+        wire = Wire(self.clock, address)
+        protocol = (site or self.secure).buildProtocol(wire.getPeer())
+        assert protocol is not None
+        wire.protocol = protocol
+        protocol.makeConnection(wire)
+        return wire
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        site: web.ChatSite | None = None,
+        address: str = ADDRESS,
+        **headers: str,
+    ) -> Response:
+        """One HTTP request on a connection of its own; `body` is JSON unless it is bytes."""
+        wire = self.open_wire(site, address)
+        data = body if isinstance(body, bytes) else b"" if body is None else encode(body)
+        wire.feed(request_head(method, path, len(data), headers) + data)
+        self.turn()
+        response = parse_response(b"".join(wire.writes))
+        wire.lose()
+        return response
+
+    def upgrade(
+        self, path: str, *, address: str = ADDRESS, **headers: str
+    ) -> tuple[Wire, Response]:
+        """Ask for a WebSocket; the connection, and the answer."""
+        wire = self.open_wire(address=address)
+        wire.feed(request_head("GET", path, 0, UPGRADE | headers))
+        response = parse_response(b"".join(wire.writes))
+        return wire, response
+
+    def connect(self, user_id: str, *, reading: bool = True) -> Client:
+        """A WebSocket of a user, whose server side is open; they may not be reading yet."""
+        wire, response = self.upgrade(f"/ws?token={self.token(user_id)}")
+        assert response.status == 101, response
+        client = Client(wire, self.clock)
+        client._data, client._read = response.body, len(wire.writes)
+        if not reading:
+            wire.stall()
+        self.turn()
+        return client
+
+    def stop(self) -> None:
+        """As `wschat.tap` stops it, when every peer answers the close."""
+        closing = self.factory.close_all(CloseCode.SHUTDOWN)
+        for protocol in list(self.factory.connections):
+            wire: Wire = protocol.transport
+            wire.feed(client_frame(CLOSE, b"\x0f\xa1"))
+        self.turn()
+        assert closing.called
+        self.factory.stop()
+        drained = Deferred.fromCoroutine(self.chat.drain())
+        assert drained.called
+        self.chat.running = False
+
+
+UPGRADE: Final = {
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def encode(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+def request_head(method: str, path: str, length: int, headers: dict[str, str]) -> bytes:
+    """An HTTP request up to its body; `_` in a header's name is `-`, and "" leaves it away."""
+    given = {"host": "chat.example"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    if length:
+        given.setdefault("content-length", str(length))
+    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items() if v)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class ServerTests(SynchronousTestCase):
+    """Tests of a server in memory, where nobody is registered yet."""
+
+    limits = Limits()
+
+    def setUp(self) -> None:
+        self.server = Server(self.limits)
+
+    def connect(self, *user_ids: str) -> list[Client]:
+        """Register those who are not, and connect each."""
+        self.server.add_users(*(dict.fromkeys(user_ids).keys() - self.server.keys.keys()))
+        return [self.server.connect(user_id) for user_id in user_ids]

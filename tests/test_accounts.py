@@ -1,0 +1,335 @@
+"""Tests of `wschat.accounts`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from http import HTTPStatus
+from typing import Any
+
+import jwt
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support import NOW, SECRET, MemoryStore
+from wschat.accounts import AccountError, Accounts, Challenges, Registration
+from wschat.identity import PrivateKey, User
+
+DAY = 86400.0
+
+
+class ChallengeTests(SynchronousTestCase):
+    """What users are asked to sign."""
+
+    def setUp(self) -> None:
+        self.challenges = Challenges()
+
+    def test_random(self) -> None:
+        """Every challenge is 32 bytes that were never seen before."""
+        issued = [self.challenges.issue(f"user{n}", 0) for n in range(100)]
+        self.assertEqual({len(challenge) for challenge in issued}, {32})
+        self.assertEqual(len(set(issued)), 100)
+
+    def test_bound_to_one_user(self) -> None:
+        """A challenge is outstanding for the user that it was issued for, and nobody else."""
+        challenge = self.challenges.issue("alice", 0)
+        self.assertEqual(self.challenges.outstanding("alice", 0), [challenge])
+        self.assertEqual(self.challenges.outstanding("bob", 0), [])
+
+    def test_single_use(self) -> None:
+        """A challenge that was used is gone; the user's others stay."""
+        first, second = (self.challenges.issue("alice", 0) for _ in range(2))
+        self.challenges.use(first)
+        self.assertEqual(self.challenges.outstanding("alice", 0), [second])
+
+    def test_lives_for_a_minute(self) -> None:
+        """A challenge can be answered for less than sixty seconds."""
+        challenge = self.challenges.issue("alice", 100)
+        self.assertEqual(self.challenges.outstanding("alice", 159.9), [challenge])
+        self.assertEqual(self.challenges.outstanding("alice", 160), [])
+
+    def test_clock_set_back(self) -> None:
+        """When the clock is set back, a challenge does not live the longer for it."""
+        self.challenges.issue("alice", 10_000)
+        self.assertEqual(self.challenges.outstanding("alice", 100), [])
+
+    def test_clock_set_back_a_little(self) -> None:
+        """Nor does one that was issued after that, behind others that seem younger."""
+        self.challenges.issue("alice", 80)
+        self.challenges.issue("bob", 100)
+        challenge = self.challenges.issue("carol", 90)
+        self.assertEqual(self.challenges.outstanding("carol", 149), [challenge])
+        self.assertEqual(self.challenges.outstanding("carol", 151), [])
+
+    def test_at_most_eight(self) -> None:
+        """A user has eight at most; the ninth takes the place of the oldest."""
+        issued = [self.challenges.issue("alice", n) for n in range(9)]
+        self.assertEqual(self.challenges.outstanding("alice", 9), issued[1:])
+
+    def test_eight_each(self) -> None:
+        """One user's challenges do not push out another's."""
+        bobs = self.challenges.issue("bob", 0)
+        for _ in range(20):
+            self.challenges.issue("alice", 0)
+        self.assertEqual(self.challenges.outstanding("bob", 0), [bobs])
+
+
+class _AccountsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = MemoryStore()
+        self.accounts = Accounts(self.store, SECRET, DAY, True)
+        self.key = PrivateKey.generate()
+
+    def wanted(self, user_id: str = "alice", **fields: Any) -> Registration:
+        values = {"public_key": self.key.public_key, **fields}
+        return Registration(user_id, **values)
+
+    def register(self, user_id: str = "alice", **fields: Any) -> User:
+        return self.successResultOf(self.accounts.register(self.wanted(user_id, **fields), NOW))
+
+    def refused(self, status: HTTPStatus, function: Any, *args: Any) -> str:
+        """Calling it is refused with that status, in one readable line, which is returned."""
+        error = self.assertRaises(AccountError, function, *args)
+        self.assertEqual(error.status, status)
+        self.assertTrue(error.text.strip())
+        self.assertNotIn("\n", error.text)
+        return str(error.text)
+
+
+class RegistrationTests(_AccountsTests):
+    """Making an account."""
+
+    def test_registered(self) -> None:
+        """The user is known at once, and stored."""
+        user = self.register(username="Alice", x25519_public_key=self.key.x25519_public_key)
+        self.assertEqual(
+            user,
+            User("alice", "Alice", self.key.public_key, self.key.x25519_public_key, NOW),
+        )
+        self.assertEqual(self.accounts.user("alice"), user)
+        self.assertEqual(self.store.all_users(), [user])
+
+    def test_defaults(self) -> None:
+        """Without a user name it is the id; an empty X25519 key is none."""
+        user = self.register(x25519_public_key="")
+        self.assertEqual((user.username, user.x25519_public_key), ("alice", None))
+
+    def test_taken(self) -> None:
+        """A taken id is a 409, whoever asks, and the first key stays."""
+        self.register()
+        wanted = self.wanted(public_key=PrivateKey.generate().public_key)
+        self.refused(HTTPStatus.CONFLICT, self.accounts.register, wanted, NOW)
+        self.assertEqual(self.accounts.user("alice").public_key, self.key.public_key)
+
+    def test_taken_meanwhile(self) -> None:
+        """Of two who ask for an id at the same time, one gets it and one a 409."""
+        self.store.writer.held = True
+        first, second = (self.accounts.register(self.wanted(), NOW) for _ in range(2))
+        self.store.writer.release()
+        self.assertEqual(self.successResultOf(first).user_id, "alice")
+        error = self.failureResultOf(second, AccountError).value
+        self.assertEqual(error.status, HTTPStatus.CONFLICT)
+
+    def test_store_fails(self) -> None:
+        """When the store fails, so does the registration, and the user does not exist."""
+        self.store.writer.held = True
+        registering = self.accounts.register(self.wanted(), NOW)
+        self.store.writer.fail(OSError("disk full"))
+        self.failureResultOf(registering, OSError)
+        self.refused(HTTPStatus.NOT_FOUND, self.accounts.user, "alice")
+
+    def test_closed(self) -> None:
+        """When registration is closed it is a 403."""
+        closed = Accounts(self.store, SECRET, DAY, False)
+        self.refused(HTTPStatus.FORBIDDEN, closed.register, self.wanted(), NOW)
+        self.assertEqual(self.store.all_users(), [])
+
+    def test_bad_names(self) -> None:
+        """Names that mean something in a frame, and names of other characters, are a 400."""
+        for name in (
+            "broadcast", "server", "system", "", "a b", "a/b", "a\n", "alice\u00e9", "x" * 65,
+        ):  # fmt: skip
+            self.refused(HTTPStatus.BAD_REQUEST, self.accounts.register, self.wanted(name), NOW)
+
+    def test_longest_names(self) -> None:
+        """Ids of 64 characters and user names of 256 are accepted."""
+        self.assertEqual(self.register("x" * 64, username="y" * 256).username, "y" * 256)
+
+    def test_long_username(self) -> None:
+        """A user name of 257 characters is a 400."""
+        wanted = self.wanted(username="y" * 257)
+        self.refused(HTTPStatus.BAD_REQUEST, self.accounts.register, wanted, NOW)
+
+    def test_bad_keys(self) -> None:
+        """A string that is no key is a 400: not base64, of another length, or no point."""
+        short, zeros = (base64.b64encode(bytes(size)).decode() for size in (31, 32))
+        bad = ["", "key", self.key.public_key[:-1], self.key.public_key + "\n", short, zeros]
+        for fields in (
+            *({"public_key": text} for text in bad),
+            *({"x25519_public_key": text} for text in bad[1:]),
+        ):
+            wanted = self.wanted(**fields)
+            self.refused(HTTPStatus.BAD_REQUEST, self.accounts.register, wanted, NOW)
+        self.assertEqual(self.store.all_users(), [])
+
+    def test_loaded(self) -> None:
+        """Users whom the store has are known after `load`."""
+        user = self.register()
+        again = Accounts(self.store, SECRET, DAY, True)
+        again.load(self.store.all_users())
+        self.assertEqual(again.user("alice"), user)
+
+
+class LoginTests(_AccountsTests):
+    """Proving who one is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register()
+
+    def login(self, signature: str, now: float = NOW, user_id: str = "alice") -> str:
+        return self.accounts.login(user_id, signature, now).token
+
+    def challenge(self, now: float = NOW) -> bytes:
+        return self.accounts.challenge("alice", now)
+
+    def test_login(self) -> None:
+        """A signed challenge gives a token for 24 hours, with the claims user_id and exp."""
+        token = self.accounts.login("alice", self.key.sign(self.challenge()), NOW)
+        self.assertEqual(token.expires_at, "2026-11-23T10:00:00.000000Z")
+        claims = jwt.decode(token.token, SECRET, ["HS256"], {"verify_exp": False})
+        self.assertEqual((claims["user_id"], claims["exp"]), ("alice", int(NOW + DAY)))
+
+    def test_once(self) -> None:
+        """An answer that was accepted is not accepted again."""
+        signature = self.key.sign(self.challenge())
+        self.login(signature)
+        self.refused(HTTPStatus.BAD_REQUEST, self.login, signature)
+
+    def test_any_outstanding(self) -> None:
+        """Someone else's asking in a user's name does not spoil the user's own challenge."""
+        first = self.challenge()
+        for _ in range(3):
+            self.challenge()
+        self.assertTrue(self.login(self.key.sign(first)))
+
+    def test_nothing_outstanding(self) -> None:
+        """Without a challenge it is a 400, as it is a minute after it."""
+        self.refused(HTTPStatus.BAD_REQUEST, self.login, self.key.sign(b""))
+        signature = self.key.sign(self.challenge())
+        self.refused(HTTPStatus.BAD_REQUEST, self.login, signature, NOW + 60)
+
+    def test_unknown_user(self) -> None:
+        """For who is not registered, both steps are a 401."""
+        self.refused(HTTPStatus.UNAUTHORIZED, self.accounts.challenge, "ghost", NOW)
+        self.refused(HTTPStatus.UNAUTHORIZED, self.login, self.key.sign(b""), NOW, "ghost")
+
+    def test_wrong_signature(self) -> None:
+        """Junk, another's signature and a signature of something else are a 401."""
+        challenge = self.challenge()
+        for signature in (
+            "", "junk", "é", PrivateKey.generate().sign(challenge), self.key.sign(b"other"),
+        ):  # fmt: skip
+            self.refused(HTTPStatus.UNAUTHORIZED, self.login, signature)
+
+    def test_anothers_challenge(self) -> None:
+        """A challenge of another user is not an answer."""
+        mallory = PrivateKey.generate()
+        self.register("mallory", public_key=mallory.public_key)
+        self.challenge()
+        theirs = self.accounts.challenge("mallory", NOW)
+        self.refused(HTTPStatus.UNAUTHORIZED, self.login, self.key.sign(theirs))
+
+    def test_wrong_answer_keeps_the_challenge(self) -> None:
+        """After a wrong answer the right one still counts."""
+        challenge = self.challenge()
+        self.refused(HTTPStatus.UNAUTHORIZED, self.login, "junk")
+        self.assertTrue(self.login(self.key.sign(challenge)))
+
+
+class TokenTests(_AccountsTests):
+    """Tokens."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.user = self.register()
+        challenge = self.accounts.challenge("alice", NOW)
+        self.token = self.accounts.login("alice", self.key.sign(challenge), NOW).token
+
+    def unauthorized(self, token: str, now: float = NOW) -> None:
+        text = self.refused(HTTPStatus.UNAUTHORIZED, self.accounts.authenticate, token, now)
+        self.assertLess(len(text), 60)  # whatever the token was, it is not in it
+
+    def signed(self, claims: dict[str, Any], secret: str = SECRET) -> str:
+        return jwt.encode(claims, secret, "HS256")
+
+    def test_valid(self) -> None:
+        """A token is its user's until the second it ends."""
+        for now in (NOW, NOW + DAY - 0.001):
+            self.assertEqual(self.accounts.authenticate(self.token, now), self.user)
+
+    def test_anybodys_with_the_secret(self) -> None:
+        """The claims user_id and exp, signed with the secret, are enough."""
+        token = self.signed({"user_id": "alice", "exp": int(NOW) + 5})
+        self.assertEqual(self.accounts.authenticate(token, NOW), self.user)
+
+    def test_expired(self) -> None:
+        """A token ends after 24 hours."""
+        self.unauthorized(self.token, NOW + DAY)
+
+    def test_tampered(self) -> None:
+        """Every part of a token is signed or is the signature."""
+        head, claims, signature = self.token.split(".")
+        forged = base64.urlsafe_b64encode(
+            json.dumps({"user_id": "bob", "exp": int(NOW + DAY)}).encode()
+        )
+        for token in (
+            f"{head}.{forged.decode().rstrip('=')}.{signature}",
+            f"{head}.{claims}.{signature[::-1]}",
+            f"{head}.{claims}.",
+            f"{head}.{claims}",
+        ):
+            self.unauthorized(token)
+
+    def test_unsigned(self) -> None:
+        """A token that says it needs no signature is refused, however it is spelt."""
+        claims = self.token.split(".")[1]
+        for name in ("none", "None", "NONE"):
+            head = base64.urlsafe_b64encode(json.dumps({"alg": name, "typ": "JWT"}).encode())
+            self.unauthorized(f"{head.decode().rstrip('=')}.{claims}.")
+
+    def test_other_algorithm(self) -> None:
+        """HS256 is the only algorithm, even with the right secret."""
+        claims = {"user_id": "alice", "exp": NOW + DAY}
+        self.unauthorized(jwt.encode(claims, SECRET * 2, "HS512"))
+        longer = Accounts(self.store, SECRET * 2, DAY, True)
+        longer.load([self.user])
+        token = jwt.encode(claims, SECRET * 2, "HS512")
+        self.refused(HTTPStatus.UNAUTHORIZED, longer.authenticate, token, NOW)
+
+    def test_other_secret(self) -> None:
+        """A token of another server is refused."""
+        self.unauthorized(self.signed({"user_id": "alice", "exp": NOW + DAY}, SECRET[::-1]))
+
+    def test_missing_claims(self) -> None:
+        """Without its end or its user a token is nothing."""
+        for claims in ({}, {"user_id": "alice"}, {"exp": NOW + DAY}):
+            self.unauthorized(self.signed(claims))
+
+    def test_wrong_types(self) -> None:
+        """Claims of other types are refused, not stumbled over."""
+        for name, value in (
+            ("exp", "soon"), ("exp", None), ("exp", [NOW + DAY]), ("exp", {}), ("exp", 10**400),
+            ("user_id", 1), ("user_id", None), ("user_id", ["alice"]), ("user_id", {"a": 1}),
+        ):  # fmt: skip
+            self.unauthorized(self.signed({"user_id": "alice", "exp": NOW + DAY, name: value}))
+
+    def test_junk(self) -> None:
+        """Anything else is refused."""
+        nested = base64.urlsafe_b64encode(b"[" * 100_000).decode()
+        for token in ("", ".", "..", "junk", "é.é.é", "\ufffd", f"{nested}.{nested}.x"):
+            self.unauthorized(token)
+
+    def test_user_gone(self) -> None:
+        """A token whose user is gone is refused."""
+        del self.accounts.users["alice"]
+        self.unauthorized(self.token)

@@ -1,0 +1,377 @@
+"""Options and environment, to one `Config`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from wschat import config
+from wschat.config import Config, ConfigError
+
+XDG = {"XDG_DATA_HOME": "/xdg"}
+
+#: Option, its variable, the classic server's, and the default; the whole set.
+OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
+    ("data-dir", "WSCHAT_DATA_DIR", None, Path("/xdg/wschat")),
+    ("listen", "WSCHAT_LISTEN", "SERVER_ADDR", ":8443"),
+    ("http", "WSCHAT_HTTP", "HTTP_ADDR", ":8080"),
+    ("certificate", "WSCHAT_CERTIFICATE", None, None),
+    ("private-key", "WSCHAT_PRIVATE_KEY", None, None),
+    ("database", "WSCHAT_DATABASE", "DB_PATH", ""),
+    ("jwt-secret", "WSCHAT_JWT_SECRET", "JWT_SECRET", None),
+    ("token-lifetime", "WSCHAT_TOKEN_LIFETIME", None, 86400.0),
+    ("registration", "WSCHAT_REGISTRATION", None, "open"),
+    ("registration-rate", "WSCHAT_REGISTRATION_RATE", None, 60.0),
+    ("login-rate", "WSCHAT_LOGIN_RATE", None, 120.0),
+    ("message-rate", "WSCHAT_MESSAGE_RATE", "MESSAGE_RATE_LIMIT", 10.0),
+    ("message-burst", "WSCHAT_MESSAGE_BURST", "MESSAGE_BURST_LIMIT", 20.0),
+    ("max-message-size", "WSCHAT_MAX_MESSAGE_SIZE", None, 65536),
+    ("outbox-bytes", "WSCHAT_OUTBOX_BYTES", None, 1048576),
+    ("max-connections", "WSCHAT_MAX_CONNECTIONS", None, 10000),
+    ("max-sessions-per-user", "WSCHAT_MAX_SESSIONS_PER_USER", None, 10),
+    ("allowed-origins", "WSCHAT_ALLOWED_ORIGINS", "ALLOWED_ORIGINS", frozenset()),
+    ("security-log-file", "WSCHAT_SECURITY_LOG_FILE", "SECURITY_LOG_FILE", None),
+)
+
+ADDRESS = ":PORT, HOST:PORT or a Twisted endpoint string"
+DURATION = "a duration such as 90m or 24h"
+SIZE = "a size from 1KiB to 1GiB, such as 65536 or 1MiB"
+RATE = "a number above 0"
+WHOLE = "a whole number from 1"
+ORIGINS = "origins such as https://chat.example, separated by commas, or *"
+
+#: What each option accepts, in the words of its error; values that are wrong.
+WRONG = {
+    "listen": (
+        ADDRESS,
+        [
+            *("", "8443", "localhost", "localhost:", "host :1", ":65536", ":123456", "::1:443"),
+            *("[::1]", "[::1:443", "[zz]:1", ":443\n", "tcp:", "1tcp:x"),
+        ],
+    ),
+    "http": (f"{ADDRESS}, or none", ["8080", "NONE", "off", ":99999"]),
+    "database": (
+        "a path or sqlite:///PATH",
+        ["postgresql://host/db", "sqlite://x", "mysql+x://h/d", "://"],
+    ),
+    "token-lifetime": (
+        DURATION,
+        ["", "0", "0.5", "-1h", "h", "1w", "1h30m", "1e5", "a day", "nan"],
+    ),
+    "registration": ("open or closed", ["", "OPEN", "yes", "open "]),
+    "registration-rate": (RATE, ["", "0", "-1", "nan", "inf", "1e999", "ten", "1/s"]),
+    "login-rate": (RATE, ["0", "-0.0", "inf"]),
+    "message-rate": (RATE, ["0", "-10", "NaN"]),
+    "message-burst": ("a number from 1", ["0", "0.99", "-1", "nan", "inf", "x"]),
+    "max-message-size": (
+        SIZE,
+        ["", "0", "1023", "1025MiB", "1GiB1", "2GiB", "-1", "64K", "1.5.5KiB"],
+    ),
+    "outbox-bytes": (SIZE, ["1", "1MB", "1073741825", "1e6"]),
+    "max-connections": (WHOLE, ["", "0", "-1", "1.5", "1e3", "many", "9" * 5000]),
+    "max-sessions-per-user": (WHOLE, ["0", "x"]),
+    "allowed-origins": (
+        ORIGINS,
+        [
+            *("chat.example", "https://", "https:///", "https://a/b", "https://a?b", "https://a#b"),
+            *("https://u@a", "https://a b", "https://a,chat.example", "1://a"),
+        ],
+    ),
+}
+
+#: Values that are right, in every unit and spelling, and what they mean.
+RIGHT: dict[str, dict[str, Any]] = {
+    "data-dir": {"/srv/wschat": Path("/srv/wschat"), "here": Path("here")},
+    "listen": {
+        text: text
+        for text in (
+            *(":443", ":0", ":65535", "0.0.0.0:443", "[::1]:443", "chat.example:443", "a-b_c:1"),
+            *("tcp:443", "ssl:443:interface=::", "systemd:domain=INET:index=0", "unix:/run/x"),
+        )
+    },
+    "http": {":80": ":80", "": "", "none": "", "tcp:80": "tcp:80"},
+    "database": {"": "", "/srv/chat.db": "/srv/chat.db", "sqlite:///x.db": "sqlite:///x.db"},
+    "jwt-secret": {"s3cret": "s3cret", " ": " ", "": None},
+    "token-lifetime": {
+        "1": 1.0,
+        "90": 90.0,
+        "90s": 90.0,
+        "90m": 5400.0,
+        "1.5h": 5400.0,
+        "2 D": 172800.0,
+        "24H": 86400.0,
+    },
+    "registration": {"open": "open", "closed": "closed"},
+    "message-rate": {"0.5": 0.5, "1e3": 1000.0, " 10 ": 10.0},
+    "message-burst": {"1": 1.0, "2.5": 2.5},
+    "max-message-size": {
+        "1024": 1024,
+        "1KiB": 1024,
+        "64 kib": 65536,
+        "1.5MiB": 1572864,
+        "1GiB": 1073741824,
+        "1073741824": 1073741824,
+    },
+    "max-connections": {"1": 1, "65000": 65000},
+    "allowed-origins": {
+        "": frozenset(),
+        " , ": frozenset(),
+        "*": frozenset({"*"}),
+        "null": frozenset({"null"}),
+        "https://Chat.Example/": frozenset({"https://chat.example"}),
+        "https://a:8443, http://[::1]:80,": frozenset({"https://a:8443", "http://[::1]:80"}),
+        "moz-extension://x-1": frozenset({"moz-extension://x-1"}),
+    },
+    "security-log-file": {"": None, "/log": Path("/log"), "~/log": Path.home() / "log"},
+}
+
+#: For each option a text that is not its default, and what it means.
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "data-dir": ("/data", Path("/data")),
+    "listen": (":1", ":1"),
+    "http": (":2", ":2"),
+    "certificate": ("/c.pem", Path("/c.pem")),
+    "private-key": ("/k.pem", Path("/k.pem")),
+    "database": ("/x.db", "/x.db"),
+    "jwt-secret": ("secret", "secret"),
+    "token-lifetime": ("3h", 10800.0),
+    "registration": ("closed", "closed"),
+    "registration-rate": ("4", 4.0),
+    "login-rate": ("5", 5.0),
+    "message-rate": ("6", 6.0),
+    "message-burst": ("7", 7.0),
+    "max-message-size": ("8KiB", 8192),
+    "outbox-bytes": ("9KiB", 9216),
+    "max-connections": ("11", 11),
+    "max-sessions-per-user": ("12", 12),
+    "allowed-origins": ("https://x", frozenset({"https://x"})),
+    "security-log-file": ("/log", Path("/log")),
+}
+
+SECRET = "do-not-print-this-0123456789abcdef"
+
+
+def load(options: dict[str, str | None] | None = None, **environ: str) -> Config:
+    """The configuration of these options, with a data directory that is known."""
+    return config.load(options or {}, {**XDG, **environ})
+
+
+def complaint(option: str, text: str) -> str:
+    """What is said of an option's value; nothing when it is accepted."""
+    try:
+        load({option: text})
+    except ConfigError as error:
+        return str(error)
+    except Exception as error:  # a fault; shown beside the others
+        return repr(error)
+    return ""
+
+
+def complaints(table: dict[str, tuple[str, list[str]]]) -> tuple[list[str], list[str]]:
+    """What is said of each wrong value, and what should be."""
+    cases = [(option, text) for option, (_, texts) in table.items() for text in texts]
+    expected = [f"--{option}: {text!r} is not {table[option][0]}" for option, text in cases]
+    return [complaint(option, text) for option, text in cases], expected
+
+
+def value(option: str, loaded: Config) -> Any:
+    """What an option became."""
+    return getattr(loaded, option.replace("-", "_"))
+
+
+class DefaultTests(SynchronousTestCase):
+    """What a server is that nobody told anything."""
+
+    def test_everything(self) -> None:
+        """The whole set of options, their variables, and their defaults."""
+        loaded = load()
+        found = tuple(
+            (setting.name, setting.variable, setting.classic, value(setting.name, loaded))
+            for setting in config.SETTINGS
+        )
+        self.assertEqual(found, OPTIONS)
+
+    def test_every_field(self) -> None:
+        """Each field of `Config` has an option, and each option a field, a help and no surprise."""
+        fields = [field.name for field in dataclasses.fields(Config)]
+        self.assertEqual(fields, [name.replace("-", "_") for name, *_ in OPTIONS])
+        self.assertEqual([s.name for s in config.SETTINGS if not s.help or "\n" in s.help], [])
+
+    def test_not_given(self) -> None:
+        """An option that is None, and a variable that is empty, say nothing."""
+        empty = {name: "" for _, *names, _ in OPTIONS for name in names if name is not None}
+        self.assertEqual(load(dict.fromkeys(name for name, *_ in OPTIONS), **empty), load())
+
+    def test_data_dir(self) -> None:
+        """The XDG base directory specification's place, else its default."""
+        self.assertEqual(config.default_data_dir({"XDG_DATA_HOME": "/x"}), "/x/wschat")
+        expected = str(Path.home() / ".local" / "share" / "wschat")
+        for environ in ({}, {"XDG_DATA_HOME": ""}):
+            self.assertEqual(config.default_data_dir(environ), expected)
+
+    def test_frozen(self) -> None:
+        """Nobody changes the configuration of a running server."""
+        self.assertRaises(AttributeError, setattr, load(), "registration", "closed")
+
+
+class ValueTests(SynchronousTestCase):
+    """Right and wrong values."""
+
+    def test_right(self) -> None:
+        """Every spelling means what it says."""
+        found = {
+            option: {text: value(option, load({option: text})) for text in texts}
+            for option, texts in RIGHT.items()
+        }
+        self.assertEqual(found, RIGHT)
+
+    def test_wrong(self) -> None:
+        """One line: the option, the value, and what is accepted instead."""
+        found, expected = complaints(WRONG)
+        self.assertEqual(found, expected)
+        self.assertEqual([line for line in found if "\n" in line], [])
+
+    def test_wrong_variable(self) -> None:
+        """When it came from the environment, the line says from which variable."""
+        for name in ("WSCHAT_MESSAGE_RATE", "MESSAGE_RATE_LIMIT"):
+            error = self.assertRaises(ConfigError, load, **{name: "fast"})
+            self.assertEqual(
+                str(error), f"--message-rate (from {name}): 'fast' is not a number above 0"
+            )
+
+    def test_endless(self) -> None:
+        """A number that no float holds, or no calendar, is as wrong as any other."""
+        endless = "9" * 400
+        table = {
+            "token-lifetime": (DURATION, [endless, f"{endless}d", "99999999d"]),
+            "max-message-size": (SIZE, [endless]),
+            "outbox-bytes": (SIZE, [f"{endless}GiB"]),
+        }
+        self.assertEqual(*complaints(table))
+
+    def test_no_directory(self) -> None:
+        """A directory that is given, but empty, is an error: not silently another directory."""
+        self.assertEqual(*complaints({"data-dir": ("a directory", [""])}))
+
+    def test_nobodys_home(self) -> None:
+        """A path in the home of somebody who does not exist."""
+        path = "~no-such-user-here/x"
+        table = {"data-dir": ("a directory", [path]), "security-log-file": ("a file", [path])}
+        self.assertEqual(*complaints(table))
+
+    def test_almost_an_address(self) -> None:
+        """A host with a port that is none, or a URL, is no endpoint, though it has a colon."""
+        texts = ["localhost:99999", "localhost:https", "https://localhost:443"]
+        self.assertEqual(*complaints({"listen": (ADDRESS, texts)}))
+
+    def test_key_pair(self) -> None:
+        """A certificate and its key come together, from wherever each comes."""
+        loaded = load({"certificate": "c.pem"}, WSCHAT_PRIVATE_KEY="k.pem")
+        self.assertEqual((loaded.certificate, loaded.private_key), (Path("c.pem"), Path("k.pem")))
+        for option in ("certificate", "private-key"):
+            error = self.assertRaises(ConfigError, load, {option: "x.pem"})
+            self.assertEqual(str(error), "--certificate and --private-key: give both or neither")
+
+    def test_split_address(self) -> None:
+        """Host and port, without an IPv6 address's brackets; None for what is neither."""
+        addresses = {
+            ":443": ("", 443),
+            "0.0.0.0:80": ("0.0.0.0", 80),
+            "chat.example:65535": ("chat.example", 65535),
+            "[::1]:0": ("::1", 0),
+            "[::ffff:1.2.3.4]:1": ("::ffff:1.2.3.4", 1),
+            ":65536": None,
+            "443": None,
+            "tcp:443:interface=x": None,
+            ":": None,
+        }
+        self.assertEqual({text: config.split_address(text) for text in addresses}, addresses)
+
+
+class PrecedenceTests(SynchronousTestCase):
+    """Whoever is nearer to the command line wins."""
+
+    def test_order(self) -> None:
+        """Option, `WSCHAT_NAME`, the classic variable, the default."""
+        options: dict[str, str | None] = {"message-rate": "1"}
+        own = {"WSCHAT_MESSAGE_RATE": "2"}
+        classic = {"MESSAGE_RATE_LIMIT": "3"}
+        found = [
+            load(options, **own, **classic).message_rate,
+            load(None, **own, **classic).message_rate,
+            load(None, **classic).message_rate,
+            load().message_rate,
+        ]
+        self.assertEqual(found, [1, 2, 3, 10])
+
+    def test_each(self) -> None:
+        """Every option is read from each of its names."""
+        expected = {option: wanted for option, (_, wanted) in SAMPLES.items()}
+        by_option = load({option: text for option, (text, _) in SAMPLES.items()})
+        by_variable = load(None, **{own: SAMPLES[option][0] for option, own, *_ in OPTIONS})
+        for loaded in (by_option, by_variable):
+            self.assertEqual({option: value(option, loaded) for option in SAMPLES}, expected)
+
+    def test_classic(self) -> None:
+        """The classic server's variables are read by their old names, and no others are."""
+        names = {classic: option for option, _, classic, _ in OPTIONS if classic is not None}
+        loaded = load(None, **{classic: SAMPLES[names[classic]][0] for classic in names})
+        expected = {
+            option: SAMPLES[option][1] if classic is not None else default
+            for option, _, classic, default in OPTIONS
+        }
+        self.assertEqual({option: value(option, loaded) for option in expected}, expected)
+
+    def test_empty_option(self) -> None:
+        """An option that is given empty is given: it undoes the environment."""
+        loaded = load({"http": "", "database": ""}, WSCHAT_HTTP=":1", DB_PATH="x")
+        self.assertEqual((loaded.http, loaded.database), ("", ""))
+
+    def test_wrong_but_covered(self) -> None:
+        """What is overruled is not looked at."""
+        self.assertEqual(load({"message-rate": "5"}, MESSAGE_RATE_LIMIT="x").message_rate, 5)
+
+
+class SecretTests(SynchronousTestCase):
+    """The key that tokens are signed with is never shown."""
+
+    def test_repr(self) -> None:
+        """Not where a configuration is printed."""
+        loaded = load({"jwt-secret": SECRET})
+        self.assertEqual(loaded.jwt_secret, SECRET)
+        for shown in (repr(loaded), str(loaded), f"{[loaded]}"):
+            self.assertNotIn(SECRET, shown)
+            self.assertNotIn("jwt_secret", shown)
+
+    def test_other_errors(self) -> None:
+        """Not in another option's error."""
+        for options in ({"listen": "x"}, {"certificate": "x"}):
+            error = self.assertRaises(ConfigError, load, {"jwt-secret": SECRET, **options})
+            self.assertNotIn(SECRET, repr(error))
+
+    def test_own_error(self) -> None:
+        """Not in its own, should it ever be refused."""
+
+        def refuse(text: str) -> None:
+            raise ValueError(text)
+
+        strict = [
+            dataclasses.replace(s, parse=refuse) if s.name == "jwt-secret" else s
+            for s in config.SETTINGS
+        ]
+        self.patch(config, "SETTINGS", tuple(strict))
+        for options, environ, name in (
+            ({"jwt-secret": SECRET}, {}, ""),
+            ({}, {"JWT_SECRET": SECRET}, " (from JWT_SECRET)"),
+        ):
+            error = self.assertRaises(ConfigError, load, options, **environ)
+            accepted = "any text; 32 bytes or more to be safe"
+            self.assertEqual(str(error), f"--jwt-secret{name}: (not shown) is not {accepted}")
+            self.assertTrue(error.__suppress_context__)
+
+    def test_only_secret(self) -> None:
+        """The table says which options are secret."""
+        self.assertEqual([s.name for s in config.SETTINGS if s.secret], ["jwt-secret"])

@@ -1,0 +1,461 @@
+"""Tests of `wschat.websocket`: frames, pings, time-outs and closes."""
+
+from __future__ import annotations
+
+import struct
+
+from tests.support import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Client,
+    Limits,
+    ServerTests,
+    client_frame,
+    encode,
+    submission,
+    take_frame,
+)
+from wschat.wire import CloseCode
+
+
+class FrameTests(ServerTests):
+    """What peers send."""
+
+    limits = Limits(max_message_size=2000)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.connect("alice", "bob")
+
+    def test_message(self) -> None:
+        """A masked text frame is a message."""
+        self.alice.say("bob", "hello")
+        self.assertEqual(self.bob.contents(), ["hello"])
+
+    def test_pieces(self) -> None:
+        """However the bytes arrive, they are the same messages."""
+        frames = client_frame(TEXT, submission("bob", "1")) + client_frame(
+            TEXT, submission("bob", "2" * 300)
+        )
+        for byte in frames:
+            self.alice.send_raw(bytes([byte]))
+        self.alice.send_raw(frames)
+        self.assertEqual(self.bob.contents(), ["1", "2" * 300] * 2)
+
+    def test_fragments(self) -> None:
+        """A message may come in several frames, with a ping between them."""
+        data = submission("bob", "in parts")
+        self.alice.send_raw(client_frame(TEXT, data[:20], fin=False))
+        self.alice.send(PING, b"still there?")
+        self.alice.send_raw(client_frame(0, data[20:]))
+        self.assertEqual(self.bob.contents(), ["in parts"])
+
+    def test_ping(self) -> None:
+        """A ping is answered with its payload."""
+        before = len(self.alice.wire.writes)
+        self.alice.send(PING, b"payload")
+        frame = take_frame(b"".join(self.alice.wire.writes[before:]))
+        self.assertEqual(frame, (PONG, b"payload", b""))
+
+    def test_long_messages_out(self) -> None:
+        """A message longer than 65535 bytes is one frame, too."""
+        server = type(self.server)(Limits(max_message_size=1 << 20))
+        server.add_users("alice", "bob")
+        alice, bob = server.connect("alice"), server.connect("bob")
+        alice.say("bob", "x" * 70_000)
+        self.assertEqual(bob.contents(), ["x" * 70_000])
+
+    def refused(self, data: bytes, code: int) -> None:
+        """These bytes close the connection with that code, and nothing after them counts."""
+        self.alice.send_raw(data)
+        self.assertEqual(self.alice.closed_with(), code)
+        self.assertEqual(self.alice.messages(), [])
+        self.alice.send_raw(client_frame(TEXT, submission("bob", "afterwards")))
+        self.assertEqual(self.bob.messages(), [])
+        self.assertNotIn("alice", self.server.hub.registry)
+        self.alice.goodbye(code)
+        self.assertFalse(self.alice.wire.connected)
+
+    def test_binary(self) -> None:
+        """A binary frame is a 1003: text frames only."""
+        self.refused(client_frame(BINARY, submission("bob", "binary")), 1003)
+
+    def test_oversize(self) -> None:
+        """A message longer than the limit is a 1009, whole or in parts."""
+        self.refused(client_frame(TEXT, submission("bob", "x" * 2000)), 1009)
+
+    def test_oversize_in_parts(self) -> None:
+        """A message longer than the limit is a 1009 in parts, too."""
+        parts = [b"x" * 1500, b"x" * 600]
+        self.refused(client_frame(TEXT, parts[0], fin=False) + client_frame(0, parts[1]), 1009)
+
+    def test_bad_utf8(self) -> None:
+        """Text that is not UTF-8 is a 1007."""
+        self.refused(client_frame(TEXT, b"\xff\xfe"), 1007)
+
+    def test_truncated_utf8(self) -> None:
+        """Text that ends within a character is a 1007."""
+        self.refused(client_frame(TEXT, "é".encode()[:1]), 1007)
+
+    def test_unmasked(self) -> None:
+        """A frame that is not masked is a 1002."""
+        self.refused(client_frame(TEXT, submission("bob", "plain"), mask=None), 1002)
+
+    def test_reserved_bits(self) -> None:
+        """A frame that claims an extension nobody agreed on is a 1002."""
+        frame = client_frame(TEXT, submission("bob", "x"))
+        self.refused(bytes([frame[0] | 0x40]) + frame[1:], 1002)
+
+    def test_largest(self) -> None:
+        """A message of just the limit is a message."""
+        data = submission("bob", "")
+        data = submission("bob", "x" * (2000 - len(data)))
+        self.assertEqual(len(data), 2000)
+        self.alice.send(TEXT, data)
+        self.assertEqual(len(self.bob.messages()), 1)
+
+
+class WriteTests(ServerTests):
+    """What the server writes."""
+
+    def test_one_write_a_turn(self) -> None:
+        """All that goes to a peer in one turn is one write."""
+        alice, bob = self.connect("alice", "bob")
+        before = len(bob.wire.writes)
+        frames = [client_frame(TEXT, submission("bob", str(n))) for n in range(10)]
+        alice.send_raw(b"".join(frames))
+        self.assertEqual(len(bob.wire.writes) - before, 1)
+        self.assertEqual(bob.contents(), [str(n) for n in range(10)])
+
+    def test_slow_reader(self) -> None:
+        """Who does not read is closed with 4008, gets the rest later, and costs nobody else."""
+        self.server = type(self.server)(Limits(outbox_bytes=3000))
+        alice, bob, carol = self.connect("alice", "bob", "carol")
+        bob.wire.stall()
+        for n in range(10):
+            alice.say("broadcast", f"{n}" * 500)
+        self.assertEqual(bob.closed_with(), CloseCode.SLOW)
+        self.assertEqual(int(CloseCode.SLOW), 4008)
+        everything = [f"{n}" * 500 for n in range(10)]
+        self.assertEqual(carol.contents(), everything)
+        bob.wire.lose()
+        self.assertEqual(self.server.connect("bob").contents(), everything)
+
+    def test_waits_for_the_transport(self) -> None:
+        """What the transport does not take yet comes when it does."""
+        alice, bob = self.connect("alice", "bob")
+        bob.wire.stall()
+        alice.say("bob", "patience")
+        self.assertEqual(bob.messages(), [])
+        bob.wire.flow()
+        self.assertEqual(bob.contents(), ["patience"])
+
+    def test_failed_handshake(self) -> None:
+        """A request that Autobahn does not take is answered, and nobody is on line for it."""
+        self.server.add_user("alice")
+        wire, response = self.server.upgrade(
+            f"/ws?token={self.server.token('alice')}", sec_websocket_key=""
+        )
+        self.assertEqual(response.status, 400)
+        self.server.turn()
+        self.assertFalse(wire.connected)
+        self.assertEqual(len(self.server.hub.registry), 0)
+
+
+class ConfirmationTests(ServerTests):
+    """A pong says that everything before its ping was read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.connect("alice", "bob")
+
+    def position(self) -> int:
+        """The place in the stream that the server has saved for bob."""
+        self.server.advance(2)
+        return self.successResultOf(self.server.store.cursor("bob"))
+
+    def again(self) -> list[str]:
+        """What bob gets when his connection breaks and he comes back."""
+        self.bob.wire.lose()
+        self.bob = self.server.connect("bob")
+        return self.bob.contents()
+
+    def test_pong(self) -> None:
+        """After the pong, the messages before the ping do not come again."""
+        self.alice.say("bob", "1")
+        self.alice.say("bob", "2")
+        self.bob.pong()
+        self.server.advance(1)
+        self.bob.pong()
+        self.assertEqual(self.position(), 2)
+        self.assertEqual(self.again(), [])
+
+    def test_ping_goes_with_the_message(self) -> None:
+        """The ping is in the same write as the message, right behind it."""
+        before = len(self.bob.wire.writes)
+        self.alice.say("bob", "1")
+        (data,) = self.bob.wire.writes[before:]
+        frame = take_frame(data)
+        assert frame is not None
+        follower = take_frame(frame[2])
+        assert follower is not None
+        self.assertEqual((frame[0], follower[0], follower[2]), (TEXT, PING, b""))
+
+    def test_one_ping_at_a_time(self) -> None:
+        """Until the ping is answered there is no other; then it is about all that came since."""
+        for n in range(5):
+            self.alice.say("bob", str(n))
+            self.server.advance(1)
+        self.bob.texts()
+        self.assertEqual(len(self.bob.pings), 1)
+        self.bob.pong()
+        self.assertEqual(self.position(), 1)
+        self.bob.pong()
+        self.assertEqual(self.position(), 5)
+
+    def test_quiet_again(self) -> None:
+        """When everything is confirmed, no more pings come until there are messages."""
+        self.alice.say("bob", "1")
+        self.bob.pong()
+        self.server.advance(10)
+        self.bob.texts()
+        self.assertEqual(self.bob.pings, [])
+        self.alice.say("bob", "2")
+        self.bob.texts()
+        self.assertEqual(len(self.bob.pings), 1)
+
+    def test_no_pong(self) -> None:
+        """Without a pong, what was written comes again: it may never have arrived."""
+        self.alice.say("bob", "1")
+        self.assertEqual(self.bob.contents(), ["1"])
+        self.assertEqual(self.again(), ["1"])
+
+    def test_wrong_pongs(self) -> None:
+        """Pongs that nobody asked for, of any payload, confirm nothing."""
+        self.alice.say("bob", "1")
+        self.bob.texts()
+        for payload in (b"", b"junk", struct.pack("!Q", 2**63), struct.pack("!Q", 0)):
+            self.bob.send(PONG, payload)
+        self.assertEqual(self.position(), 0)
+
+    def test_later_message_is_not_confirmed(self) -> None:
+        """A pong confirms what was written before its ping, not what came after it."""
+        self.alice.say("bob", "1")
+        self.bob.texts()
+        self.alice.say("bob", "2")
+        self.bob.send(PONG, self.bob.pings[0])
+        self.assertEqual(self.again(), ["2"])
+
+    def test_waiting_message_is_not_confirmed(self) -> None:
+        """What the transport did not take is not confirmed by a close."""
+        self.alice.say("bob", "1")
+        self.bob.pong()
+        self.bob.wire.stall()
+        self.alice.say("bob", "2")
+        self.bob.goodbye()
+        self.bob = self.server.connect("bob")
+        self.assertEqual(self.bob.contents(), ["2"])
+
+    def test_goodbye(self) -> None:
+        """A clean close of the peer's confirms what it was sent."""
+        self.alice.say("bob", "1")
+        self.bob.goodbye()
+        self.assertEqual(self.position(), 1)
+
+    def test_answered_close(self) -> None:
+        """An answer to the server's close confirms what was sent before it."""
+        self.alice.say("bob", "1")
+        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.bob.goodbye()
+        self.assertEqual(self.position(), 1)
+
+    def test_unanswered_close(self) -> None:
+        """A close of the server's that is not answered confirms nothing."""
+        self.alice.say("bob", "1")
+        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.advance(10)
+        self.assertFalse(self.bob.wire.connected)
+        self.assertEqual(self.position(), 0)
+
+    def test_unclean_end(self) -> None:
+        """A connection that breaks confirms nothing."""
+        self.alice.say("bob", "1")
+        self.bob.wire.lose()
+        self.assertEqual(self.position(), 0)
+
+    def test_malformed_close(self) -> None:
+        """A close frame that is against the protocol is no answer to anything."""
+        for frame in (
+            client_frame(CLOSE, b"\x03"),
+            client_frame(CLOSE, b"\x03\xe8", mask=None),
+            client_frame(CLOSE, b"\x03\xe8\xff"),
+        ):
+            self.alice.say("bob", "kept")
+            self.bob.send_raw(frame)
+            self.assertIn("kept", self.again(), frame)
+
+    def test_pong_before_answered_close(self) -> None:
+        """A pong that comes after the server began to close still counts."""
+        self.alice.say("bob", "1")
+        self.bob.texts()
+        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.bob.pong()
+        self.bob.wire.lose()
+        self.assertEqual(self.position(), 1)
+
+
+class KeepaliveTests(ServerTests):
+    """Peers that are silent."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.alice,) = self.connect("alice")
+
+    def test_ping_every_54_seconds(self) -> None:
+        """The server pings after 54 seconds, and every 54 seconds after that."""
+        times = []
+        for second in range(1, 170):
+            self.server.advance(1)
+            self.alice.texts()
+            if self.alice.pings:
+                times.append(second)
+            self.alice.pong()
+        self.assertEqual(times, [54, 108, 162])
+
+    def test_silent_peer(self) -> None:
+        """A peer that says nothing for 60 seconds is closed with 4012, then dropped."""
+        self.server.advance(59)
+        self.assertIsNone(self.alice.closed_with())
+        self.server.advance(1)
+        self.assertEqual(self.alice.closed_with(), CloseCode.NO_PONG)
+        self.assertEqual(int(CloseCode.NO_PONG), 4012)
+        self.assertNotIn("alice", self.server.hub.registry)
+        self.server.advance(6)
+        self.assertTrue(self.alice.wire.aborted)
+        self.assertEqual(self.server.factory.connections, set())
+
+    def test_answering_peer(self) -> None:
+        """A peer that answers pings stays."""
+        for _ in range(300):
+            self.server.advance(1)
+            self.alice.pong()
+        self.assertIsNone(self.alice.closed_with())
+
+    def test_talking_peer(self) -> None:
+        """A peer that talks stays, even if it never answers a ping."""
+        for _ in range(30):
+            self.server.advance(10)
+            self.alice.say("alice", "talking")
+        self.assertIsNone(self.alice.closed_with())
+        self.assertIn("alice", self.server.hub.registry)
+
+    def test_falls_silent(self) -> None:
+        """A peer that talked is dropped when it falls silent, seconds after its minute."""
+        self.server.advance(20)
+        self.alice.say("alice", "last words")
+        self.server.advance(59)
+        self.assertIsNone(self.alice.closed_with())
+        self.server.advance(8)
+        self.assertEqual(self.alice.closed_with(), 4012)
+
+
+class CloseTests(ServerTests):
+    """Closing."""
+
+    def test_peers_close(self) -> None:
+        """A peer's close is answered, and the user goes off line."""
+        (alice,) = self.connect("alice")
+        alice.goodbye()
+        self.assertEqual(alice.closed_with(), 1000)
+        self.assertFalse(alice.wire.connected)
+        self.assertNotIn("alice", self.server.hub.registry)
+
+    def test_lost(self) -> None:
+        """A connection that breaks leaves nothing behind."""
+        (alice,) = self.connect("alice")
+        alice.wire.lose()
+        self.assertNotIn("alice", self.server.hub.registry)
+        self.assertEqual(self.server.factory.connections, set())
+        self.assertEqual(self.server.factory.restless, set())
+
+    def test_close_all(self) -> None:
+        """Everybody is told 4001, and it is over when all have answered."""
+        clients = self.connect("alice", "bob")
+        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
+        for client in clients:
+            self.assertNoResult(closing)
+            self.assertEqual(client.closed_with(), 4001)
+            client.goodbye(4001)
+        self.successResultOf(closing)
+
+    def test_close_all_of_nobody(self) -> None:
+        """With nobody connected it is over at once."""
+        self.successResultOf(self.server.factory.close_all(CloseCode.SHUTDOWN))
+
+    def test_close_all_twice(self) -> None:
+        """Both who wait are told."""
+        (alice,) = self.connect("alice")
+        both = [self.server.factory.close_all(CloseCode.SHUTDOWN) for _ in range(2)]
+        alice.goodbye(4001)
+        for closing in both:
+            self.successResultOf(closing)
+
+    def test_close_all_takes_five_seconds(self) -> None:
+        """A peer that does not answer a close is dropped after five seconds."""
+        (alice,) = self.connect("alice")
+        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.advance(4)
+        self.assertNoResult(closing)
+        self.server.advance(2)
+        self.successResultOf(closing)
+        self.assertTrue(alice.wire.aborted)
+
+    def test_close_comes_last(self) -> None:
+        """What was about to be written comes before the close."""
+        alice, bob = self.connect("alice", "bob")
+        alice.wire.feed(client_frame(TEXT, submission("bob", "just in time")))
+        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.assertEqual(bob.contents(), ["just in time"])
+        self.assertEqual(bob.closed_with(), 4001)
+
+    def test_nothing_after_close(self) -> None:
+        """After the server's close, what a peer says is not taken."""
+        alice, bob = self.connect("alice", "bob")
+        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
+        alice.send(TEXT, submission("bob", "too late"))
+        for client in (alice, bob):
+            client.goodbye(4001)
+        self.successResultOf(closing)
+        page = self.successResultOf(self.server.store.page("bob", 0))
+        self.assertEqual(page.messages, [])
+
+    def test_reasons_fit(self) -> None:
+        """Every close code has a reason short enough for a close frame (RFC 6455 section 5.5)."""
+        for code in CloseCode:
+            self.assertLessEqual(len(code.reason.encode()), 123)
+
+    def test_stopped(self) -> None:
+        """After `stop` the factory has no timer, and pings nobody."""
+        clients: list[Client] = self.connect("alice")
+        self.server.factory.stop()
+        self.server.advance(100)
+        clients[0].texts()
+        self.assertEqual(clients[0].pings, [])
+
+
+class GarbageTests(ServerTests):
+    """Messages that are none are answered; the connection stays."""
+
+    def test_error(self) -> None:
+        """Every sort of junk gets an error from `system`, and a good message after it works."""
+        alice, bob = self.connect("alice", "bob")
+        for junk in (b"", b"junk", b"[]", b"{}", encode({"header": {"to": "bob"}}), b"[" * 9000):
+            alice.send(TEXT, junk)
+            (error,) = alice.messages()
+            self.assertEqual(error["header"]["from"], "system")
+            self.assertEqual(error["status"], "error")
+        alice.say("bob", "fine")
+        self.assertEqual(bob.contents(), ["fine"])
