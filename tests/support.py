@@ -345,7 +345,9 @@ class Server:
         self.accounts = Accounts(self.store, SECRET, 86400, limits.registration_open)
         self.accounts.load(self.store.all_users())
         self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
-        self.chat = ChatService(self.hub, self.accounts, self.store, self.clock, self.wall)
+        self.chat = ChatService(
+            self.hub, self.accounts, self.store, self.clock, self.wall, commands={}
+        )
         self.factory = websocket.ChatFactory(
             self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
         )

@@ -60,15 +60,15 @@ class ChallengeTests(SynchronousTestCase):
         self.assertEqual(self.challenges.outstanding("carol", 149), [challenge])
         self.assertEqual(self.challenges.outstanding("carol", 151), [])
 
-    def test_at_most_eight(self) -> None:
-        """A user has eight at most; the ninth takes the place of the oldest."""
-        issued = [self.challenges.issue("alice", n) for n in range(9)]
+    def test_at_most(self) -> None:
+        """A user has 64 at most; the next takes the place of the oldest."""
+        issued = [self.challenges.issue("alice", n / 10) for n in range(65)]
         self.assertEqual(self.challenges.outstanding("alice", 9), issued[1:])
 
-    def test_eight_each(self) -> None:
+    def test_so_many_each(self) -> None:
         """One user's challenges do not push out another's."""
         bobs = self.challenges.issue("bob", 0)
-        for _ in range(20):
+        for _ in range(100):
             self.challenges.issue("alice", 0)
         self.assertEqual(self.challenges.outstanding("bob", 0), [bobs])
 

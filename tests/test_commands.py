@@ -17,12 +17,26 @@ from wschat.wire import Kind, Message, Status
 NOW = 1_000_000_000.75
 
 
+def shout(params: Any, sender: str) -> Any:
+    """An operator's command."""
+    return {"shouted": params["text"].upper(), "by": sender}
+
+
+def unspeakable(params: Any, sender: str) -> Any:
+    """An operator's command whose result cannot be JSON."""
+    return object()
+
+
+ADDED = {"shout": shout, "unspeakable": unspeakable, "ping": shout}
+
+
 class CommandsTests(SynchronousTestCase):
     """Alice asks."""
 
     def setUp(self) -> None:
         self.connected = 3
-        self.commands = Commands(lambda: self.connected)
+        self.failures: list[str] = []
+        self.commands = Commands(lambda: self.connected, ADDED, self.failures.append)
         self.key = Ed25519PrivateKey.generate()
         public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         self.alice = User("alice", "Alice", public, None, 0.0)
@@ -55,6 +69,24 @@ class CommandsTests(SynchronousTestCase):
         keys = {"success", "error", "request_id"} if request_id else {"success", "error"}
         self.assertEqual((content["success"], set(content)), (False, keys))
         self.assertTrue(content["error"] and "\n" not in content["error"])
+
+    def test_added(self) -> None:
+        """An operator's command gets its parameters and who asks; it is listed."""
+        answer = self.run_command("shout", params={"text": "hi"}, request_id="r")
+        self.assertEqual(answer["result"], {"shouted": "HI", "by": "alice"})
+        self.assertIn("shout", self.run_command("list_commands")["result"]["commands"])
+
+    def test_added_replaces_nothing(self) -> None:
+        """An operator's command cannot take the name of one of the server's."""
+        self.assertEqual(self.run_command("ping")["result"]["message"], "pong")
+
+    def test_added_fails(self) -> None:
+        """What an operator's command raises is for the operator; its user gets one line."""
+        for name in ("shout", "unspeakable"):
+            answer = self.run_command(name, params=5, request_id="r")
+            expected = {"success": False, "request_id": "r", "error": "The command failed."}
+            self.assertEqual(answer, expected)
+        self.assertEqual(self.failures, ["shout", "unspeakable"])
 
     def test_ping(self) -> None:
         """The time is in whole seconds."""
@@ -116,7 +148,8 @@ class CommandsTests(SynchronousTestCase):
         """The five of the classic server, and each of them is answered."""
         result = self.run_command("list_commands")["result"]
         names = ["echo", "list_commands", "ping", "server_info", "user_count"]
-        self.assertEqual(result, {"commands": names, "count": 5})
+        names = sorted([*names, "shout", "unspeakable"])
+        self.assertEqual(result, {"commands": names, "count": 7})
         self.assertEqual([self.run_command(name)["success"] for name in names], [True] * 5)
 
     def test_unknown(self) -> None:

@@ -33,11 +33,12 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("max-connections", "WSCHAT_MAX_CONNECTIONS", None, 10000),
     ("max-sessions-per-user", "WSCHAT_MAX_SESSIONS_PER_USER", None, 10),
     ("allowed-origins", "WSCHAT_ALLOWED_ORIGINS", "ALLOWED_ORIGINS", frozenset()),
+    ("commands", "WSCHAT_COMMANDS", None, ()),
     ("security-log-file", "WSCHAT_SECURITY_LOG_FILE", "SECURITY_LOG_FILE", None),
 )
 
 ADDRESS = ":PORT, HOST:PORT or a Twisted endpoint string"
-DURATION = "a duration such as 90m or 24h"
+DURATION = "a duration up to ten years, such as 90m or 24h"
 SIZE = "a size from 1KiB to 1GiB, such as 65536 or 1MiB"
 RATE = "a number above 0"
 WHOLE = "a whole number from 1"
@@ -73,6 +74,7 @@ WRONG = {
     "outbox-bytes": (SIZE, ["1", "1MB", "1073741825", "1e6"]),
     "max-connections": (WHOLE, ["", "0", "-1", "1.5", "1e3", "many", "9" * 5000]),
     "max-sessions-per-user": (WHOLE, ["0", "x"]),
+    "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
     "allowed-origins": (
         ORIGINS,
         [
@@ -116,6 +118,7 @@ RIGHT: dict[str, dict[str, Any]] = {
         "1073741824": 1073741824,
     },
     "max-connections": {"1": 1, "65000": 65000},
+    "commands": {"": (), "one, two.three,": ("one", "two.three")},
     "allowed-origins": {
         "": frozenset(),
         " , ": frozenset(),
@@ -148,6 +151,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max-connections": ("11", 11),
     "max-sessions-per-user": ("12", 12),
     "allowed-origins": ("https://x", frozenset({"https://x"})),
+    "commands": ("chat_commands", ("chat_commands",)),
     "security-log-file": ("/log", Path("/log")),
 }
 

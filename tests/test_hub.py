@@ -9,13 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.hub import HELD_ANSWERS, HELD_MESSAGES, Hub, Refused, Registry, Session
+from wschat.hub import HELD_ANSWERS, HELD_BYTES, Hub, Refused, Registry, Session
 from wschat.wire import Message
+
+
+#: How many of the frames of these tests fit into what a session holds.
+HELD_MESSAGES = 64
 
 
 def frame(message_id: int) -> bytes:
     """A frame that says which message it is."""
-    return b"frame %d" % message_id
+    return (b"frame %d" % message_id).ljust(HELD_BYTES // HELD_MESSAGES)
 
 
 class Peer:

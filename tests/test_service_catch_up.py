@@ -233,22 +233,23 @@ class MeanwhileTests(ServerTests):
         bob = self.connect_slowly()
         self.reader.release()
         self.reader.run()
-        self.say(*numbers(hub.HELD_MESSAGES + 1))
+        long = [number.rjust(hub.HELD_BYTES // 10) for number in numbers(11)]
+        self.say(*long)
         self.reader.report()
         self.finish()
         self.say("new")
-        self.assertEqual(bob.contents(), [*numbers(hub.HELD_MESSAGES + 1), "new"])
+        self.assertEqual(bob.contents(), [*long, "new"])
 
     def test_just_what_is_held(self) -> None:
-        """As much as may be held is held, and the store is not read again."""
+        """What can be held is held, and the store is not read again."""
         bob = self.connect_slowly()
         self.reader.release()
         self.reader.run()
-        self.say(*numbers(hub.HELD_MESSAGES))
+        self.say(*numbers(300))
         self.reader.report()
         self.server.turn()
         self.assertEqual(len(self.reader), 0)
-        self.assertEqual(bob.contents(), numbers(hub.HELD_MESSAGES))
+        self.assertEqual(bob.contents(), numbers(300))
 
     def test_gone_meanwhile(self) -> None:
         """Who goes while the store is read gets nothing and loses nothing."""

@@ -319,7 +319,7 @@ class FileTests(SynchronousTestCase):
             ("/data/chat.db", "sqlite:////data/chat.db"),
             ("sqlite:////data/chat.db", "sqlite:////data/chat.db"),
         ):
-            self.assertEqual(store.database_url(given, home), url)
+            self.assertEqual(str(store.database_url(given, home)), url)
 
 
 class ThreadedTests(TestCase):

@@ -192,7 +192,7 @@ class _ServerTests(TestCase):
         """So that a server that could not be stopped fails its test, and does not hang them all."""
         if self.store_threads():
             with contextlib.suppress(AlreadyQuit):
-                cast(Any, server)._store.close()
+                cast(Any, server)._clean_up()
 
     async def stop(self, server: Server) -> None:
         if server.running:

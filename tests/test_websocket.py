@@ -204,17 +204,16 @@ class ConfirmationTests(ServerTests):
         assert follower is not None
         self.assertEqual((frame[0], follower[0], follower[2]), (TEXT, PING, b""))
 
-    def test_one_ping_at_a_time(self) -> None:
-        """Until the ping is answered there is no other; then it is about all that came since."""
-        for n in range(5):
+    def test_pings_are_rationed(self) -> None:
+        """A ping goes with each of the first 20 writes; after that there is one a second."""
+        for n in range(30):
             self.alice.say("bob", str(n))
-            self.server.advance(1)
+            self.server.clock.pump([0.1, 0.1])  # within alice's rate
         self.bob.texts()
-        self.assertEqual(len(self.bob.pings), 1)
+        self.assertEqual(len(self.bob.pings), 20 + 6)
+        self.server.advance(2)
         self.bob.pong()
-        self.assertEqual(self.position(), 1)
-        self.bob.pong()
-        self.assertEqual(self.position(), 5)
+        self.assertEqual(self.position(), 30)
 
     def test_quiet_again(self) -> None:
         """When everything is confirmed, no more pings come until there are messages."""
@@ -260,17 +259,32 @@ class ConfirmationTests(ServerTests):
         self.assertEqual(self.bob.contents(), ["2"])
 
     def test_goodbye(self) -> None:
-        """A clean close of the peer's confirms what it was sent."""
+        """A peer that closes without a pong may not have read what it was sent: it comes again."""
         self.alice.say("bob", "1")
         self.bob.goodbye()
-        self.assertEqual(self.position(), 1)
+        self.assertEqual(self.position(), 0)
+
+    def test_goodbye_after_pong(self) -> None:
+        """What the pong confirmed before the peer closed does not come again."""
+        self.alice.say("bob", "1")
+        self.alice.say("bob", "2")
+        self.bob.pong()
+        self.bob.goodbye()
+        self.assertEqual(self.position(), 2)
 
     def test_answered_close(self) -> None:
         """An answer to the server's close confirms what was sent before it."""
         self.alice.say("bob", "1")
         self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.bob.goodbye()
+        self.bob.goodbye(CloseCode.SHUTDOWN)
         self.assertEqual(self.position(), 1)
+
+    def test_crossing_closes(self) -> None:
+        """A goodbye of the peer's own, which crosses the server's close, confirms nothing."""
+        self.alice.say("bob", "1")
+        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.bob.goodbye(1000)
+        self.assertEqual(self.position(), 0)
 
     def test_unanswered_close(self) -> None:
         """A close of the server's that is not answered confirms nothing."""

@@ -2,12 +2,13 @@
 Commands that clients send to the server (docs/protocol.md, "Server commands").
 
 Pure.  A command is a function of its parameters and who asks; what it
-returns is put into the answer as JSON.
+returns is put into the answer as JSON.  An operator's own are added to the
+server's (docs/commands.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,12 +16,23 @@ import msgspec
 import wschat
 from wschat import identity, wire
 
+#: An operator's command: its parameters as decoded JSON, and the id of the user who asks.
+Command = Callable[[Any, str], Any]
+
 
 class Commands:
     """The commands a server knows, and the one way to run them."""
 
-    def __init__(self, connected_users: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connected_users: Callable[[], int],
+        added: Mapping[str, Command],
+        failed: Callable[[str], None],
+    ) -> None:
+        """`failed` is told, inside the `except`, the name of an added command that raised."""
         self._connected_users = connected_users
+        self._failed = failed
+        self._added = added
         self._commands: dict[str, Callable[[str, msgspec.Raw, float], Any]] = {
             "ping": self._ping,
             "echo": self._echo,
@@ -56,10 +68,18 @@ class Commands:
             command = wire.decode_command(message.content)
         except wire.Malformed as error:
             return wire.CommandAnswer(False, error=str(error))
-        run = self._commands.get(command.command)
-        if run is None:
-            return wire.CommandAnswer(False, command.request_id, error="Unknown command.")
-        result = run(sender.user_id, command.params, now)
+        name = command.command
+        try:
+            if name in self._commands:
+                result = self._commands[name](sender.user_id, command.params, now)
+            elif name in self._added:
+                result = self._added[name](msgspec.json.decode(command.params), sender.user_id)
+                msgspec.json.encode(result)  # what cannot be JSON is found out here
+            else:
+                return wire.CommandAnswer(False, command.request_id, error="Unknown command.")
+        except Exception:  # an operator's fault, and no peer's business
+            self._failed(name)
+            return wire.CommandAnswer(False, command.request_id, error="The command failed.")
         return wire.CommandAnswer(True, command.request_id, result)
 
     def _ping(self, sender: str, params: msgspec.Raw, now: float) -> Any:
@@ -79,4 +99,5 @@ class Commands:
         return {"count": self._connected_users(), "timestamp": int(now)}
 
     def _list_commands(self, sender: str, params: msgspec.Raw, now: float) -> Any:
-        return {"commands": sorted(self._commands), "count": len(self._commands)}
+        names = sorted({*self._commands, *self._added})
+        return {"commands": names, "count": len(names)}

@@ -43,6 +43,7 @@ class Config:
     max_connections: int
     max_sessions_per_user: int
     allowed_origins: frozenset[str]
+    commands: tuple[str, ...]
     security_log_file: Path | None
 
 
@@ -127,6 +128,13 @@ def _origins(text: str) -> frozenset[str]:
     if not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError(text)
     return origins
+
+
+def _modules(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError(text)
+    return names
 
 
 def _path(text: str) -> Path | None:
@@ -294,6 +302,13 @@ SETTINGS: Final = (
         _origins,
         "web pages that may connect (default: none)",
         classic="ALLOWED_ORIGINS",
+    ),
+    Setting(
+        "commands",
+        "",
+        "names of Python modules, separated by commas",
+        _modules,
+        "modules whose COMMANDS are added to the server's own",
     ),
     Setting(
         "security-log-file",

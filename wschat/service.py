@@ -9,7 +9,7 @@ earlier is on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from twisted.application.service import Service
@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from wschat import wire
 from wschat.accounts import Accounts
-from wschat.commands import Commands
+from wschat.commands import Command, Commands
 from wschat.hub import Hub, Refused, Session
 from wschat.outbox import Closed, Outbox
 from wschat.store import Page, Store
@@ -48,13 +48,23 @@ class ChatService(Service):
         store: Store,
         clock: IReactorTime,
         wall: Callable[[], float],
+        *,
+        commands: Mapping[str, Command],
     ) -> None:
-        """`clock` is for timers; `wall` gives seconds since the epoch, for what is written."""
+        """
+        `clock` is for timers; `wall` gives seconds since the epoch, for what is written.
+
+        `commands` are the operator's, by name.
+        """
         self.hub = hub
         self._accounts = accounts
         self._store = store
         self._wall = wall
-        self._commands = Commands(lambda: len(hub.registry.users))
+        self._commands = Commands(
+            lambda: len(hub.registry.users),
+            commands,
+            lambda name: log.failure("the command {name} failed", name=name),
+        )
         self._queue: list[tuple[Session, wire.Message]] = []
         self._queued_bytes = 0
         self._committing: Deferred[None] | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from zope.interface import provider
 
 from wschat import config, endpoint, store, web, websocket, wire
 from wschat.accounts import Accounts
+from wschat.commands import Command
 from wschat.config import Config
 from wschat.datadir import DataDirectory
 from wschat.hub import Hub
@@ -105,7 +107,8 @@ class Server(Service):
         accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
         accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
-        self._chat = ChatService(hub, accounts, kept, reactor, wall)
+        commands = _load_commands(settings.commands)
+        self._chat = ChatService(hub, accounts, kept, reactor, wall, commands=commands)
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
         )
@@ -183,6 +186,14 @@ class Server(Service):
     def _clean_up(self) -> None:
         while self._cleanup:
             self._cleanup.pop()()
+
+
+def _load_commands(modules: Iterable[str]) -> dict[str, Command]:
+    """The operator's commands: each module has a dict of them, `COMMANDS`."""
+    commands: dict[str, Command] = {}
+    for name in modules:
+        commands.update(importlib.import_module(name).COMMANDS)
+    return commands
 
 
 @provider(ILogFilterPredicate)

@@ -33,9 +33,9 @@ from wschat.timeouts import Timeouts
 PING_INTERVAL: Final = 54.0
 SILENCE_LIMIT: Final = 60.0
 
-#: How long a peer may take to answer a close, in seconds; and when the server itself ends.
-CLOSE_TIMEOUT: Final = 30.0
-SHUTDOWN_TIMEOUT: Final = 5.0
+#: How long a peer may take to answer a close, in seconds; a slow one has to read up to it first.
+CLOSE_TIMEOUT: Final = 5.0
+SLOW_CLOSE_TIMEOUT: Final = 30.0
 
 #: Frames that are read of one connection before the others have their turn.
 _FRAMES_A_TURN: Final = 50
@@ -193,7 +193,9 @@ class ChatProtocol(WebSocketServerProtocol):
         """Every close comes through here: ours, Autobahn's for bad frames, and replies."""
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._end()
-        self.factory.closing.add(self, self.factory.now)
+        slow = code == wire.CloseCode.SLOW
+        closing = self.factory.closing_slowly if slow else self.factory.closing
+        closing.add(self, self.factory.now)
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
         """A peer that answers our close, with our code, has read all that was sent before it."""
@@ -253,6 +255,7 @@ class ChatFactory(WebSocketServerFactory):
         self.connections: set[ChatProtocol] = set()
         self.restless: set[ChatProtocol] = set()
         self.closing: Timeouts[ChatProtocol] = Timeouts(CLOSE_TIMEOUT)
+        self.closing_slowly: Timeouts[ChatProtocol] = Timeouts(SLOW_CLOSE_TIMEOUT)
         self._to_ping: Timeouts[ChatProtocol] = Timeouts(PING_INTERVAL)
         self._to_check: Timeouts[ChatProtocol] = Timeouts(SILENCE_LIMIT - PING_INTERVAL)
         self._reactor = reactor
@@ -288,7 +291,7 @@ class ChatFactory(WebSocketServerFactory):
     def disconnected(self, protocol: ChatProtocol) -> None:
         self.connections.discard(protocol)
         self.restless.discard(protocol)
-        for timeouts in (self.closing, self._to_ping, self._to_check):
+        for timeouts in (self.closing, self.closing_slowly, self._to_ping, self._to_check):
             timeouts.discard(protocol)
         if not self.connections:
             idle, self._idle = self._idle, []
@@ -306,8 +309,9 @@ class ChatFactory(WebSocketServerFactory):
     def _beat_once(self, now: float) -> None:
         for protocol in list(self.restless):
             protocol.settle()
-        for protocol in self.closing.expired(now):
-            protocol.abort()
+        for closing in (self.closing, self.closing_slowly):
+            for protocol in closing.expired(now):
+                protocol.abort()
         for protocol in self._to_check.expired(now):
             silence = now - protocol.heard
             if silence >= SILENCE_LIMIT:
@@ -329,7 +333,7 @@ class ChatFactory(WebSocketServerFactory):
         self._idle.append(idle)
         for protocol in list(self.connections):
             protocol.close(code)
-        patience = self._reactor.callLater(SHUTDOWN_TIMEOUT, self._abort_all)
+        patience = self._reactor.callLater(CLOSE_TIMEOUT, self._abort_all)
 
         def gone(result: None) -> None:
             if patience.active():
