@@ -146,10 +146,10 @@ class CommandsTests(SynchronousTestCase):
 
     def test_list_commands(self) -> None:
         """The five of the classic server, and each of them is answered."""
+        self.commands = Commands(lambda: self.connected, {}, self.failures.append)
         result = self.run_command("list_commands")["result"]
         names = ["echo", "list_commands", "ping", "server_info", "user_count"]
-        names = sorted([*names, "shout", "unspeakable"])
-        self.assertEqual(result, {"commands": names, "count": 7})
+        self.assertEqual(result, {"commands": names, "count": 5})
         self.assertEqual([self.run_command(name)["success"] for name in names], [True] * 5)
 
     def test_unknown(self) -> None:
