@@ -49,7 +49,7 @@ coverage:
     coverage erase
     coverage run -m twisted.trial tests
     coverage combine --quiet
-    python -m scripts.coverage
+    python -m scripts.check_coverage
 
 # Remove what was made
 clean:

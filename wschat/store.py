@@ -8,6 +8,8 @@ that somebody is known to have.  Delivery is never a row per recipient.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -252,6 +254,8 @@ def _on_connect(connection: Any, _record: Any) -> None:
 def make_engine(url: str | sa.URL) -> sa.Engine:
     """An engine for `sqlite://` (in memory) or `sqlite:///PATH`; the file is made when missing."""
     in_memory = url == "sqlite://"
+    if not in_memory:
+        _make_private(sa.make_url(url).database)
     engine = sa.create_engine(
         url,
         poolclass=sa.StaticPool if in_memory else None,
@@ -261,6 +265,13 @@ def make_engine(url: str | sa.URL) -> sa.Engine:
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
+
+
+def _make_private(path: str | None) -> None:
+    """Make a missing database file such that only its owner can read it."""
+    if path:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def database_url(database: str, data_dir: Path) -> sa.URL:
