@@ -11,17 +11,20 @@ setup:
     @echo "Ready: ./just demo, ./just test, ./just serve"
 
 # A server, alice, bob, charlie and the bot, talking
+[no-exit-message]
 demo:
     @python -m scripts.demo
 
 # The server; options as in `twistd wschat --help`
+[no-exit-message]
 serve *OPTIONS:
-    twistd --nodaemon --pidfile= --reactor=uvloop wschat {{ OPTIONS }}
+    @exec twistd --nodaemon --pidfile= --reactor=uvloop wschat {{ OPTIONS }}
 
 # Chat as USER with the server that `serve` runs
+[no-exit-message]
 chat USER:
     @WS_SERVER_URL={{ server }} WS_USER_ID={{ USER }} \
-        SSL_CERT_FILE="${SSL_CERT_FILE:-{{ data_dir }}/certificate.pem}" simple-client
+        SSL_CERT_FILE={{ quote(data_dir / "certificate.pem") }} exec simple-client
 
 # All tests, or those of a module: ./just test tests.test_wire
 test *TESTS="tests":
