@@ -25,7 +25,7 @@ from twisted.logger import (
 from twisted.python import usage
 from zope.interface import provider
 
-from wschat import config, endpoint, store, web, websocket, wire
+from wschat import config, endpoint, gate, store, web, websocket, wire
 from wschat.accounts import Accounts
 from wschat.commands import Command
 from wschat.config import Config
@@ -112,7 +112,7 @@ class Server(Service):
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
         )
-        admission = web.Admission(
+        admission = gate.Admission(
             accounts,
             hub.registry,
             wall,
@@ -123,7 +123,7 @@ class Server(Service):
         pages = web.Web(
             accounts, hub.registry, wall, settings.login_rate, settings.registration_rate
         )
-        gate = websocket.Gate(self._connections, admission)
+        door = gate.Gate(self._connections, admission)
         certificate, key = settings.certificate, settings.private_key
         if certificate is None or key is None:
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
@@ -132,7 +132,7 @@ class Server(Service):
         self._connections.start()
         self._listen(
             endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
-            web.ChatSite(pages.secure(gate), settings.allowed_origins),
+            web.ChatSite(pages.secure(door), settings.allowed_origins),
             "https",
         )
         if settings.http:

@@ -79,7 +79,7 @@ def _limited(request: Request) -> str:
     return str(ipaddress.ip_network(f"{peer}/64", strict=False)) if ":" in peer else peer
 
 
-def _header(request: Request, name: bytes) -> str | None:
+def header(request: Request, name: bytes) -> str | None:
     """A header of a request as text, whatever bytes it has; the first one of that name."""
     values = request.requestHeaders.getRawHeaders(name, [])
     return values[0].decode("latin-1") if values else None
@@ -319,7 +319,7 @@ class _Redirect(Endpoint):
         self._tls_port = tls_port
 
     async def _answer(self, request: Request) -> Answer:
-        host = _HOST.fullmatch(_header(request, b"host") or "")
+        host = _HOST.fullmatch(header(request, b"host") or "")
         if host is None:
             return Answer("The Host header is missing or wrong.", HTTPStatus.BAD_REQUEST)
         port = self._tls_port()
@@ -334,53 +334,9 @@ class _Redirect(Endpoint):
         )
 
 
-class Admission:
-    """Who may open a WebSocket: the right page, a valid token, and room for one more."""
-
-    def __init__(
-        self,
-        accounts: Accounts,
-        registry: Registry,
-        wall: Callable[[], float],
-        *,
-        allowed_origins: frozenset[str],
-        max_connections: int,
-        max_sessions_per_user: int,
-    ) -> None:
-        self._accounts = accounts
-        self._registry = registry
-        self._wall = wall
-        self._origins = allowed_origins
-        self._max_connections = max_connections
-        self._max_sessions_per_user = max_sessions_per_user
-
-    def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
-        """The user's id, or the status and the line of a refusal."""
-        origin = _header(request, b"origin")
-        if origin is not None and not _listed(origin, self._origins):
-            return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
-        try:
-            user = self._accounts.authenticate(_token(request), self._wall())
-        except AccountError as error:
-            return error.status, error.text
-        if len(self._registry) >= self._max_connections:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "The server is full. Please try again later."
-        if self._registry.sessions(user.user_id) >= self._max_sessions_per_user:
-            return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections of this user."
-        return user.user_id
-
-
-def _listed(origin: str, origins: frozenset[str]) -> bool:
+def listed(origin: str, origins: frozenset[str]) -> bool:
+    """Whether pages of an origin are among those that may talk to the server."""
     return "*" in origins or origin.lower() in origins
-
-
-def _token(request: Request) -> str:
-    """The request's token: `?token=` or `Authorization: Bearer`; empty when there is none."""
-    given: bytes = request.args.get(b"token", [b""])[0]
-    if given:
-        return given.decode("ascii", "replace")
-    scheme, _, token = (_header(request, b"authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class ChatRequest(Request):
@@ -403,8 +359,8 @@ class ChatRequest(Request):
         self.setHeader("server", f"wschat/{wschat.__version__}")
         self.setHeader("x-content-type-options", "nosniff")
         self.setHeader("cache-control", "no-store")
-        origin, site = _header(self, b"origin"), cast("ChatSite", self.site)
-        if origin is not None and _listed(origin, site.allowed_origins):
+        origin, site = header(self, b"origin"), cast("ChatSite", self.site)
+        if origin is not None and listed(origin, site.allowed_origins):
             self.setHeader("access-control-allow-origin", origin)
             self.setHeader("vary", "origin")
             if self.method == b"OPTIONS":

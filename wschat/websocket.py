@@ -1,16 +1,15 @@
 """
-The WebSocket side: an Autobahn protocol, its factory, and the resource at `/ws`.
+The WebSocket side: an Autobahn protocol, and its factory.
 
 No business rule is here: what arrives goes to the service, and what the
 service writes goes out.  HTTP, time-outs and refusals before the upgrade are
-twisted.web's and the resource's, so that Autobahn sees only good requests.
+twisted.web's and the gate's, so that Autobahn sees only good requests.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -18,9 +17,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
-from twisted.protocols.policies import ProtocolWrapper
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import provider
 
 import wschat
@@ -344,71 +340,3 @@ class ChatFactory(WebSocketServerFactory):
     def _abort_all(self) -> None:
         for protocol in list(self.connections):
             protocol.abort()
-
-
-class Gate(Resource):
-    """`/ws`: refuses what may not come in, and hands the rest to Autobahn."""
-
-    isLeaf = True
-
-    def __init__(
-        self, factory: ChatFactory, admit: Callable[[Request], tuple[HTTPStatus, str] | str]
-    ) -> None:
-        """`admit` gives the user's id, or the status and the line of a refusal."""
-        super().__init__()
-        self._factory = factory
-        self._admit = admit
-
-    def render(self, request: Request) -> bytes | int:
-        """Refuse, in one line, or hand the connection over."""
-        if request.postpath:
-            return _refuse(request, HTTPStatus.NOT_FOUND, "Not found.")
-        if request.method != b"GET":
-            request.setHeader("allow", "GET")
-            return _refuse(request, HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed.")
-        admitted = self._admit(request)
-        if not isinstance(admitted, str):
-            status, text = admitted
-            return _refuse(request, status, text)
-        if self._factory.shutting_down:
-            return _refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, wire.CloseCode.SHUTDOWN.reason)
-        if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
-            request.setHeader("upgrade", "websocket")
-            return _refuse(request, HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket.")
-        _take_over(request, ChatProtocol(self._factory, admitted))
-        return NOT_DONE_YET
-
-
-def _asks_for_websocket(request: Request) -> bool:
-    offers = request.requestHeaders.getRawHeaders(b"upgrade", [])
-    return any(
-        offer.strip().lower() == b"websocket" for line in offers for offer in line.split(b",")
-    )
-
-
-def _refuse(request: Request, status: HTTPStatus, text: str) -> bytes:
-    body = text.encode() + b"\n"
-    request.setResponseCode(status, status.phrase.encode())
-    request.setHeader("content-type", "text/plain; charset=utf-8")
-    request.setHeader("content-length", str(len(body)))
-    return b"" if request.method == b"HEAD" else body
-
-
-def _take_over(request: Request, protocol: ChatProtocol) -> None:
-    """Give the request's connection to `protocol`, which reads the request once more."""
-    channel: Any = request.channel
-    transport, channel.transport = channel.transport, None
-    transport.unregisterProducer()  # the HTTP channel
-    if isinstance(transport, ProtocolWrapper):  # TLS
-        transport.wrappedProtocol = protocol
-    else:
-        transport.protocol = protocol
-    protocol.makeConnection(transport)
-    transport.resumeProducing()
-    lines = [b"GET %b HTTP/1.1" % request.uri]
-    for name, values in request.requestHeaders.getAllRawHeaders():
-        lines.extend(b"%b: %b" % (name, value) for value in values)
-    protocol.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n")
-    early = b"".join(channel._dataBuffer)  # frames that came in the same packet
-    if early:
-        protocol.dataReceived(early)
