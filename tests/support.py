@@ -25,7 +25,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import store, web, websocket
+from wschat import gate, store, web, websocket
 from wschat.accounts import Accounts
 from wschat.hub import Hub
 from wschat.identity import PrivateKey, User
@@ -351,7 +351,7 @@ class Server:
         self.factory = websocket.ChatFactory(
             self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
         )
-        admission = web.Admission(
+        admission = gate.Admission(
             self.accounts,
             self.hub.registry,
             self.wall,
@@ -366,8 +366,8 @@ class Server:
             limits.login_rate,
             limits.registration_rate,
         )
-        gate = websocket.Gate(self.factory, admission)
-        self.secure = web.ChatSite(pages.secure(gate), limits.allowed_origins)
+        door = gate.Gate(self.factory, admission)
+        self.secure = web.ChatSite(pages.secure(door), limits.allowed_origins)
         self.plain = web.ChatSite(pages.plain(lambda: limits.tls_port), limits.allowed_origins)
         for site in (self.secure, self.plain):
             site.reactor = self.clock

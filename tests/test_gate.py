@@ -1,4 +1,4 @@
-"""Tests of `wschat.web.Admission` and `wschat.websocket.Gate`: who may open a WebSocket."""
+"""Tests of `wschat.gate`: who may open a WebSocket."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LAYERS: Final[dict[str, int]] = {
     **dict.fromkeys(("", "wire", "identity", "limits", "timeouts", "config"), 0),
     **dict.fromkeys(("hub", "commands"), 1),
-    **dict.fromkeys(("store", "accounts", "outbox", "websocket"), 2),
+    **dict.fromkeys(("store", "accounts", "outbox", "websocket", "gate"), 2),
     **dict.fromkeys(("endpoint", "web", "datadir", "reactor"), 2),
     "service": 3,
     "tap": 4,
