@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from io import BytesIO
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -46,6 +46,10 @@ class ConnectionProblem(Exception):
 
 class RequestRefused(Exception):
     """The server does not do what was asked of it; one line says why."""
+
+
+class NotFound(RequestRefused):
+    """There is no such thing."""
 
 
 class _Exists(msgspec.Struct):
@@ -119,10 +123,10 @@ class Accounts:
         if user_id not in self._public_keys and wire.valid_user_id(user_id):
             try:
                 user: _User | None = await self._get(f"/auth/users/{quote(user_id)}", _User)
-            except ConnectionProblem:
-                return None  # so it is asked again
-            except RequestRefused:
+            except NotFound:
                 user = None
+            except (ConnectionProblem, RequestRefused):
+                return None  # so it is asked again
             self._public_keys[user_id] = user.public_key if user else None
             if len(self._public_keys) > _REMEMBERED:
                 self._public_keys.popitem(last=False)
@@ -143,15 +147,20 @@ class Accounts:
         uri = f"https://{where}{path}".encode("ascii")
         try:
             asked = self._agent.request(method.encode("ascii"), uri, headers, body)
-            response: IResponse = await asked.addTimeout(TIMEOUT, self._reactor)
+            response: IResponse = await asked.addTimeout(TIMEOUT, self._reactor, _too_late)
             answer = _Body()
             response.deliverBody(answer)
-            content = await answer.whole.addTimeout(TIMEOUT, self._reactor)
-        except CancelledError:
-            raise
+            content = await answer.whole.addTimeout(TIMEOUT, self._reactor, _too_late)
+        except (CancelledError, errors.ConnectingCancelledError):
+            raise CancelledError from None
         except Exception as error:
             raise problem(where, error) from None
         return response.code, content
+
+
+def _too_late(value: object, timeout: float) -> NoReturn:
+    """What a time-out makes of a request, wherever it was."""
+    raise defer.TimeoutError(timeout)
 
 
 class _Body(Protocol):
@@ -176,6 +185,8 @@ class _Body(Protocol):
 
 
 def _read(body_type: type[Body], status: int, body: bytes) -> Body:
+    if status == 404:
+        raise NotFound(_line(body))
     if status != 200:
         raise RequestRefused(_line(body) or f"The server answered {status}.")
     try:

@@ -19,6 +19,7 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
@@ -279,6 +280,7 @@ class Client(Service):
             )
         problem = ConnectionProblem(_why(code, reason))
         answers, self._answers = self._answers, {}
+        self._session.forget(answers)
         for answer in answers.values():
             answer.errback(problem)
         if self._opening.called:
@@ -290,7 +292,7 @@ class Client(Service):
 
     async def _stay_connected(self) -> None:
         delay = _FIRST_DELAY
-        while True:
+        while self.running:
             again = self._connections > 0
             self._listener.changed(State.RECONNECTING if again else State.CONNECTING, None)
             error: Exception
@@ -301,7 +303,10 @@ class Client(Service):
             except (ConnectionProblem, RequestRefused) as refusal:
                 delay = min(2 * delay, _LONGEST_DELAY)
                 error = refusal
-            self._listener.changed(State.DISCONNECTED, error)
+            if self.running:
+                self._listener.changed(State.DISCONNECTED, error)
+            if not self.running:
+                return
             # All of it is chance, so that many who were cut off do not come back at once.
             await deferLater(self._reactor, random.uniform(0, delay))  # noqa: S311
 
@@ -317,6 +322,8 @@ class Client(Service):
         self._opening, self._gone = Deferred(), Deferred()
         try:
             protocol: Any = await endpoint.connect(factory)
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None
         except Exception as error:
             raise problem(settings.authority, error) from None
         try:
@@ -345,7 +352,11 @@ class Client(Service):
             for room in wanted:
                 room.callback(None)
         wait = self._session.wait(self._wall())
-        if wait is not None and (self._sending is None or not self._sending.active()):
+        if (
+            self.running
+            and wait is not None
+            and (self._sending is None or not self._sending.active())
+        ):
             self._sending = self._reactor.callLater(wait, self._flush)
 
     def _ask(self) -> None:

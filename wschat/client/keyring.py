@@ -17,8 +17,10 @@ class KeyringError(Exception):
 
 def key_path(user_id: str, environ: Mapping[str, str]) -> Path:
     """Where a user's key is kept (XDG base directory specification)."""
-    base = environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return Path(base) / "wschat" / "keys" / f"{user_id}.key"
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if not base.is_absolute():
+        base = Path("~/.config").expanduser()
+    return base / "wschat" / "keys" / f"{user_id}.key"
 
 
 def load_or_make(path: Path) -> tuple[PrivateKey, bool]:
@@ -51,12 +53,20 @@ def _make(path: Path) -> bool:
             file.write(PrivateKey.generate().to_text() + "\n")
             file.flush()
             os.fsync(file.fileno())
+        return _put(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _put(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name, unless there is one of that name."""
+    try:
         os.link(temporary, path)  # unlike a rename, this never replaces a key
     except FileExistsError:
         return False
     except OSError:  # a file system without links
+        if path.exists():
+            return False
         os.rename(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from collections.abc import Container
 from typing import Final
 
 import msgspec
@@ -22,6 +23,9 @@ MESSAGE_BURST: Final = 17.0
 
 #: Messages that may wait to be sent.
 QUEUE_MESSAGES: Final = 1000
+
+#: So that a clock that has moved on by a wait shows another time.
+_SHORTEST_WAIT: Final = 0.001
 
 _REMEMBERED: Final = 10_000
 
@@ -125,6 +129,10 @@ class Session:
         self._commands.clear()
         return unknown
 
+    def forget(self, request_ids: Container[str]) -> None:
+        """Do not send these commands, if they have not been sent: nobody waits for an answer."""
+        self._queue = deque(queued for queued in self._queue if queued[1] not in request_ids)
+
     def data_to_send(self, now: float) -> list[bytes]:
         """The frames that may be sent now."""
         frames = []
@@ -143,7 +151,8 @@ class Session:
         """Seconds until `data_to_send` has more; None when it is not a matter of time."""
         if not (self._open and self._queue):
             return None
-        return self._bucket.wait(now)
+        wait = self._bucket.wait(now)
+        return max(_SHORTEST_WAIT, wait) if wait else 0.0
 
     def receive(self, payload: bytes) -> Event | None:
         """A frame has come.  None when it says nothing new.  Raises `wire.Malformed`."""

@@ -64,10 +64,11 @@ class Settings:
 def _server(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
-        port = parts.port or 443
+        port = 443 if parts.port is None else parts.port
     except ValueError:
-        parts, port = urlsplit(""), 443
-    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
+        parts, port = urlsplit(""), 0
+    surplus = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
+    if parts.scheme != "https" or not parts.hostname or surplus or not port:
         raise SettingsError(f"WS_SERVER_URL: {url!r} is not https://HOST or https://HOST:PORT")
     return parts.hostname, port
 

@@ -1,0 +1,228 @@
+"""Tests of `wschat.client.accounts`: what is asked over HTTP, and what may be answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import defer, reactor
+from twisted.internet import error as errors
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.client.support import ClientTests, Script, settings
+from wschat.client import accounts as module
+from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused, problem
+from wschat.identity import PrivateKey, encode_base64
+
+
+class ServerTests(ClientTests):
+    """A whole server."""
+
+    def accounts(self, user_id: str = "alice", **given: Any) -> Accounts:
+        """A user's view of the server that was started last."""
+        self.key = given.pop("key", None) or PrivateKey.generate()
+        return Accounts(reactor, settings(self.port, user_id, **given), self.key)
+
+    async def test_registers_if_new(self) -> None:
+        """A new user is registered, with both keys; a known one just logs in."""
+        self.start()
+        accounts = self.accounts()
+        self.assertEqual((await accounts.login()).count("."), 2)
+        self.assertEqual(await accounts.public_key("alice"), self.key.public_key)
+        again = self.accounts(key=self.key)
+        self.assertEqual((await again.login()).count("."), 2)
+        self.assertEqual((await accounts.active_users()).offline, ["alice"])
+        self.assertEqual((await accounts.active_users()).online, [])
+
+    async def test_wrong_key(self) -> None:
+        """Who has another key than the registered one is refused."""
+        self.start()
+        await self.accounts().login()
+        error = await self.assertFailure(
+            defer.Deferred.fromCoroutine(self.accounts().login()), RequestRefused
+        )
+        self.assertNotEqual(str(error), "")
+        self.assertNotIn("\n", str(error))
+
+    async def test_closed_registration(self) -> None:
+        """When nobody may register, the server's line says so."""
+        self.start(registration="closed")
+        login = defer.Deferred.fromCoroutine(self.accounts().login())
+        error = await self.assertFailure(login, RequestRefused)
+        self.assertNotIn("\n", str(error))
+
+    async def test_unknown_key(self) -> None:
+        """An unknown user has no key, nor has a name that nobody can have."""
+        self.start()
+        accounts = self.accounts()
+        self.assertIsNone(await accounts.public_key("nobody"))
+        self.assertIsNone(await accounts.public_key("a/../b"))
+
+    async def fails(self, **given: Any) -> str:
+        """The line of a login that finds no server it trusts."""
+        login = defer.Deferred.fromCoroutine(self.accounts(**given).login())
+        error = await self.assertFailure(login, ConnectionProblem)
+        self.assertNotIn("\n", str(error))
+        return str(error)
+
+    async def test_untrusted(self) -> None:
+        """A certificate that nobody vouches for: the line names both ways out."""
+        self.start()
+        self.environ("SSL_CERT_FILE", "/dev/null")
+        line = await self.fails()
+        for part in ("localhost", "not trusted", "SSL_CERT_FILE", "INSECURE_TLS"):
+            self.assertIn(part, line)
+
+    async def test_insecure(self) -> None:
+        """Without the check neither trust nor name matters."""
+        self.start(listen="0.0.0.0:0")
+        self.environ("SSL_CERT_FILE", "/dev/null")
+        self.assertNotEqual(await self.accounts(host="127.0.0.2", insecure_tls=True).login(), "")
+
+    async def test_wrong_address(self) -> None:
+        """An address that the certificate has not is another name, too."""
+        self.start(listen="0.0.0.0:0")
+        self.assertIn("another name", await self.fails(host="127.0.0.2"))
+
+    async def test_nobody_there(self) -> None:
+        """Where nobody listens, the line says so."""
+        server = self.start()
+        await self.stop_server(server)
+        self.assertIn("refused", await self.fails())
+
+
+class ScriptedTests(ClientTests):
+    """A server that answers what no good one would."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script = Script(self)
+        self.key = PrivateKey.generate()
+        self.accounts = Accounts(reactor, settings(self.script.port), self.key)
+
+    def login(self) -> defer.Deferred[str]:
+        return defer.Deferred.fromCoroutine(self.accounts.login())
+
+    async def test_requests(self) -> None:
+        """A new user's three steps are the contract's."""
+        challenge = bytes(range(32))
+        paths = self.script.answers
+        paths["/auth/check-userid/alice"] = (200, {"exists": False})
+        paths["/auth/register"] = (201, b"Registered.")
+        answer = {"challenge": encode_base64(challenge), "token": "t"}
+        paths["/auth/login"] = (200, answer)
+        self.assertEqual(await self.login(), "t")
+        _, register, login, verify = self.script.requests
+        body = {
+            "user_id": "alice",
+            "username": "Alice",
+            "public_key": self.key.public_key,
+            "x25519_public_key": self.key.x25519_public_key,
+        }
+        self.assertEqual(register, ("POST", "/auth/register", body))
+        self.assertEqual(login, ("POST", "/auth/login", {"user_id": "alice"}))
+        self.assertEqual(verify[:2], ("POST", "/auth/login?verify=true"))
+        self.assertEqual(verify[2]["signature"], self.key.sign(challenge))
+
+    async def test_somebody_was_first(self) -> None:
+        """When another session registers the user meanwhile, the login tells whose it is."""
+        self.script.answers["/auth/check-userid/alice"] = (200, {"exists": False})
+        self.script.answers["/auth/register"] = (409, b"Taken.")
+        self.assertEqual(await self.login(), "t.o.k")
+
+    async def test_refusals(self) -> None:
+        """A refusal is the first line of the body, or the status when there is none."""
+        exists = "/auth/check-userid/alice"
+        for path, answer, line in (
+            ("/auth/register", (400, b"public_key: no.\nmore"), "public_key: no."),
+            ("/auth/register", (500, b""), "The server answered 500."),
+            ("/auth/login", (401, b"No such user.\n"), "No such user."),
+            ("/auth/login", (503, b""), "The server answered 503."),
+        ):
+            self.script.answers = {exists: (200, {"exists": False}), path: answer}
+            self.script.answers.setdefault("/auth/register", (201, b""))
+            error = await self.assertFailure(self.login(), RequestRefused)
+            self.assertEqual(str(error), line)
+
+    async def test_nonsense(self) -> None:
+        """Answers that cannot be read are a problem of the server, not a refusal."""
+        for answer in (b"{", {"challenge": 7}, {}, {"challenge": "?"}):
+            self.script.answers["/auth/login"] = (200, answer)
+            await self.assertFailure(self.login(), ConnectionProblem)
+
+    async def test_too_long(self) -> None:
+        """An answer without end is not read to its end."""
+        self.patch(module, "_MAX_BODY", 1000)
+        self.script.answers["/active-users"] = (200, b"x" * 100_000)
+        asked = defer.Deferred.fromCoroutine(self.accounts.active_users())
+        error = await self.assertFailure(asked, ConnectionProblem)
+        self.assertIn("too long", str(error))
+
+    async def test_key_asked_again(self) -> None:
+        """A key that could not be asked for now is asked for again; one that is known is not."""
+        self.script.answers["/auth/users/bob"] = (200, b"{")
+        self.assertIsNone(await self.accounts.public_key("bob"))
+        del self.script.answers["/auth/users/bob"]
+        self.assertEqual(await self.accounts.public_key("bob"), self.script.bob.public_key)
+        await self.accounts.public_key("bob")
+        self.assertEqual(len(self.script.requests), 2)
+
+    async def test_busy_server(self) -> None:
+        """A server that is busy has not said that there is no key: it is asked again."""
+        self.script.answers["/auth/users/bob"] = (503, b"Busy.")
+        self.assertIsNone(await self.accounts.public_key("bob"))
+        del self.script.answers["/auth/users/bob"]
+        self.assertEqual(await self.accounts.public_key("bob"), self.script.bob.public_key)
+
+    async def test_forgets(self) -> None:
+        """Only so many keys are remembered; the oldest is forgotten first."""
+        self.patch(module, "_REMEMBERED", 1)
+        for user_id in ("bob", "carol", "carol", "bob"):
+            await self.accounts.public_key(user_id)
+        expected = [f"/auth/users/{user_id}" for user_id in ("bob", "carol", "bob")]
+        self.assertEqual(self.script.paths(), expected)
+
+
+class ProblemTests(SynchronousTestCase):
+    """What went wrong on the way, in one line."""
+
+    def test_lines(self) -> None:
+        """Each sort of failure has its words, behind the server's name."""
+        for error, words in (
+            (errors.DNSLookupError(), "no such host"),
+            (errors.ConnectionRefusedError(), "refused"),
+            (errors.NoRouteError(), "no way"),
+            (errors.TimeoutError(), "no answer within 10 s"),
+            (defer.TimeoutError(), "no answer within 10 s"),
+            (SSL.Error([("", "", "wrong version number")]), "does not speak TLS"),
+            (SSL.Error([("", "", "certificate verify failed")]), "not trusted"),
+            (OSError("one\ntwo"), "one"),
+            (OSError(), "the connection was lost"),
+        ):
+            line = str(problem("chat.example:443", error))
+            self.assertTrue(line.startswith("chat.example:443: "), line)
+            self.assertIn(words, line)
+            self.assertNotIn("\n", line)
+
+    def test_no_answer(self) -> None:
+        """A server that does not answer is given up after the time-out."""
+        memory: Any = MemoryReactorClock()
+        accounts = Accounts(
+            memory, settings(443, host="127.0.0.1", insecure_tls=True), PrivateKey.generate()
+        )
+        asked = defer.Deferred.fromCoroutine(accounts.active_users())
+        self.assertNoResult(asked)
+        memory.advance(module.TIMEOUT + 1)
+        error = self.failureResultOf(asked, ConnectionProblem).value
+        self.assertIn("no answer within 10 s", str(error))
+
+    def test_cancelled(self) -> None:
+        """Whoever cancels a request is told that, and of no problem."""
+        memory: Any = MemoryReactorClock()
+        accounts = Accounts(
+            memory, settings(443, host="127.0.0.1", insecure_tls=True), PrivateKey.generate()
+        )
+        asked = defer.Deferred.fromCoroutine(accounts.active_users())
+        asked.cancel()
+        self.failureResultOf(asked, defer.CancelledError)

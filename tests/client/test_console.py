@@ -1,0 +1,152 @@
+"""Tests of `wschat.client.console`: what a typed line means, and how a message is shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from wschat.client import console
+from wschat.client.console import Broadcast, Direct, NotUnderstood, Slash
+from wschat.wire import Message
+
+TIME = "2026-11-22T10:00:00.5Z"
+
+
+class ParseTests(SynchronousTestCase):
+    """Typed lines."""
+
+    def test_meanings(self) -> None:
+        """`@USER TEXT`, `!TEXT` and `/name`, with space around them that does not count."""
+        for line, meaning in (
+            ("@bob hello", Direct("bob", "hello")),
+            ("  @bob   hello  there \r", Direct("bob", "hello  there")),
+            ("@bob @carol !x", Direct("bob", "@carol !x")),
+            ("!hello", Broadcast("hello")),
+            ("! hello you ", Broadcast("hello you")),
+            ("/users", Slash("users")),
+            ("/quit now", Slash("quit")),
+            ("/", Slash("")),
+        ):
+            self.assertEqual(console.parse(line), meaning)
+
+    def test_empty(self) -> None:
+        """An empty line means nothing, and is no mistake."""
+        for line in ("", "   ", "\r"):
+            self.assertIsNone(console.parse(line))
+
+    def test_not_understood(self) -> None:
+        """What means nothing is answered with what would."""
+        for line, hint in (
+            ("hello", "/help"),
+            ("@", "@USER TEXT"),
+            ("@ hello", "@USER TEXT"),
+            ("@broadcast hello", "@USER TEXT"),
+            ("@a/b hello", "@USER TEXT"),
+            ("@bob", "@bob TEXT"),
+            ("@bob  ", "@bob TEXT"),
+            ("!", "!TEXT"),
+            ("!  ", "!TEXT"),
+        ):
+            self.assertIn(hint, str(self.assertRaises(NotUnderstood, console.parse, line)))
+
+
+class VisibleTests(SynchronousTestCase):
+    """What is shown of what somebody wrote."""
+
+    def test_plain(self) -> None:
+        """Text of any language is shown as it is."""
+        text = "Gr\u00fc\u00dfe, \u65e5\u672c, \u0639\u0631\u0628\u064a, \U0001f600 \\ '"
+        self.assertEqual(console.visible(text), text)
+
+    def test_control(self) -> None:
+        """Every control character, C0 and C1, is spelt out."""
+        for code in (*range(32), *range(127, 160)):
+            shown = console.visible(chr(code))
+            self.assertTrue(shown.startswith("\\"), code)
+            self.assertTrue(shown.isprintable() and shown.isascii(), code)
+        self.assertEqual(console.visible("a\x1b[2Jb\n"), r"a\x1b[2Jb\n")
+
+    def test_direction(self) -> None:
+        """Characters that turn the direction of text, and separators of lines, are spelt out."""
+        marks = (
+            "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029"
+        )
+        for mark in marks:
+            self.assertEqual(console.visible(mark), f"\\u{ord(mark):04x}")
+
+
+class ClockTests(SynchronousTestCase):
+    """The local time of a message."""
+
+    def zone(self, name: str) -> None:
+        """Be in a time zone."""
+        self.addCleanup(time.tzset)
+        before = os.environ.get("TZ")
+        self.addCleanup(self._restore, before)
+        os.environ["TZ"] = name
+        time.tzset()
+
+    def _restore(self, before: str | None) -> None:
+        if before is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = before
+
+    def test_local(self) -> None:
+        """Times of any offset and fraction are shown in the reader's own zone."""
+        self.zone("UTC-1")  # POSIX: an hour east
+        for text in (
+            "2026-11-22T10:00:00Z",
+            "2026-11-22T10:00:00.123456789Z",
+            "2026-11-22T12:30:00.5+02:30",
+            "2026-11-22T08:00:00-02:00",
+        ):
+            self.assertEqual(console.clock(text), "11:00:00")
+
+    def test_none(self) -> None:
+        """What is no time has dashes."""
+        for text in ("", "yesterday", "2026-13-01T00:00:00Z", "2026-11-22T10:00:00"):
+            self.assertEqual(console.clock(text), "--:--:--")
+
+    def test_edges(self) -> None:
+        """The first and the last year are shown without a fault."""
+        for zone in ("UTC-12", "UTC+12"):
+            self.zone(zone)
+            for text in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+                self.assertRegex(console.clock(text), r"\A\d\d:\d\d:\d\d\Z")
+
+
+class LineTests(SynchronousTestCase):
+    """`[HH:MM:SS] from -> to [VERIFIED] [ENCRYPTED]: text`."""
+
+    def line(self, text: str | None, verified: bool = False, **given: Any) -> str:
+        message = Message("alice", given.pop("topic", "bob"), "x", TIME, **given)
+        return console.received_line(message, text, verified)
+
+    def test_marks(self) -> None:
+        """The line says what is known of the message."""
+        start = r"\A\[\d\d:\d\d:00\] alice -> bob"
+        self.assertRegex(self.line("hi"), start + r": hi\Z")
+        self.assertRegex(self.line("hi", True), start + r" \[VERIFIED\]: hi\Z")
+        sealed: dict[str, Any] = {"encrypted_key": "k", "encryption_nonce": "n"}
+        self.assertRegex(self.line("hi", **sealed), start + r" \[ENCRYPTED\]: hi\Z")
+        both = start + r" \[VERIFIED\] \[ENCRYPTED\]: hi\Z"
+        self.assertRegex(self.line("hi", True, **sealed), both)
+
+    def test_unopened(self) -> None:
+        """What cannot be opened is shown as that, and never as its ciphertext."""
+        line = self.line(None, encrypted_key="k")
+        self.assertTrue(line.endswith("[ENCRYPTED]: (cannot be opened)"), line)
+
+    def test_broadcast(self) -> None:
+        """A broadcast shows where it went."""
+        self.assertIn("alice -> broadcast: hi", self.line("hi", topic="broadcast"))
+
+    def test_escaped(self) -> None:
+        """Names and text of a hostile server cannot control the terminal."""
+        message = Message("ev\x1bil\u202e", "b\nob", "x", "\x1b[2J")
+        line = console.received_line(message, "one\r\x9btwo", False)
+        self.assertEqual(line, r"[--:--:--] ev\x1bil\u202e -> b\nob: one\r\x9btwo")

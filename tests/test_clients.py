@@ -1,0 +1,97 @@
+"""Tests of the programs in `clients`: real processes, and what they read before they start."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from clients import message_bot
+from scripts.processes import Process, Server
+
+
+class IntervalTests(SynchronousTestCase):
+    """`BOT_INTERVAL`."""
+
+    def test_accepted(self) -> None:
+        """Any number of seconds from a tenth."""
+        for text, seconds in (("60", 60.0), ("0.1", 0.1), ("2.5", 2.5), ("1e3", 1000.0)):
+            self.assertEqual(message_bot.interval(text), seconds)
+
+    def test_refused(self) -> None:
+        """Anything else ends the program with 2 and one line that shows it."""
+        for text in ("", "x", "0", "-1", "0.09", "inf", "nan", "1 s"):
+            output = io.StringIO()
+            self.patch(sys, "stderr", output)
+            self.assertEqual(self.assertRaises(SystemExit, message_bot.interval, text).code, 2)
+            self.assertEqual(output.getvalue().count("\n"), 1)
+            self.assertIn(repr(text), output.getvalue())
+
+
+class ProgramTests(TestCase):
+    """The programs as they are installed."""
+
+    timeout = 40
+
+    def run_program(self, name: str, *arguments: str, **environ: str) -> Process:
+        """A program that is gone when the test is."""
+        given = {"HOME": str(Path(self.mktemp()).absolute()), "WS_USER_ID": "alice", **environ}
+        process = Process.start(reactor, name, [name, *arguments], given)
+        self.addCleanup(process.end, "KILL")
+        return process
+
+    async def test_help(self) -> None:
+        """--help says what a program reads, and ends with 0."""
+        for name, variable in (("simple-client", "WS_SERVER_URL"), ("message-bot", "BOT_INTERVAL")):
+            process = self.run_program(name, "--help")
+            self.assertEqual(await process.wait(), 0)
+            self.assertEqual(process.lines[0], f"Usage: {name}")
+            self.assertTrue(any(variable in line for line in process.lines))
+
+    async def test_wrong_arguments(self) -> None:
+        """Arguments, and a wrong environment, end with 2 and one line."""
+        for name in ("simple-client", "message-bot"):
+            for arguments, environ in ((["bob"], {}), ([], {"WS_SERVER_URL": "http://x"})):
+                process = self.run_program(name, *arguments, **environ)
+                self.assertEqual(await process.wait(), 2)
+                self.assertEqual(len(process.lines), 1)
+
+    async def test_wrong_interval(self) -> None:
+        """A wrong BOT_INTERVAL ends the bot with 2 before it does anything."""
+        process = self.run_program("message-bot", BOT_INTERVAL="soon")
+        self.assertEqual(await process.wait(), 2)
+        self.assertEqual(
+            process.lines, ["* BOT_INTERVAL: 'soon' is not a number of seconds from 0.1"]
+        )
+
+    async def test_unreachable(self) -> None:
+        """simple-client ends with 3 when nobody listens."""
+        process = self.run_program("simple-client", WS_SERVER_URL="https://127.0.0.1:1")
+        self.assertEqual(await process.wait(), 3)
+
+    async def test_bot(self) -> None:
+        """The bot announces itself, says its text again and again, and ends when it is told to."""
+        directory = Path(self.mktemp()).absolute()
+        server = await Server.start(reactor, directory)
+        self.addCleanup(server.process.end)
+        environ = server.client_environ("bob", "Bob", directory / "bob")
+        bob = self.run_program("simple-client", **environ)
+        await bob.sees("Connected as bob", reactor)
+        environ = server.client_environ("bot", "Robot", directory / "bot")
+        environ |= {"BOT_INTERVAL": "0.2", "BOT_MESSAGE": "tick"}
+        bot = self.run_program("message-bot", **environ)
+        await bob.sees("bot -> broadcast [VERIFIED]: Robot is now online", reactor)
+        await bob.sees("bot -> broadcast [VERIFIED]: tick", reactor)
+        await bob.will_see("bot -> broadcast [VERIFIED]: tick", reactor)
+        bob.says("@bot hello")
+        await bot.sees("bob -> bot [VERIFIED]: hello", reactor)
+        await bot.end()
+        bob.end_of_input()
+        self.assertEqual(await bob.wait(), 0)
+        said: Any = [line.partition("]: ")[2] for line in bob.lines if "bot -> " in line]
+        self.assertEqual(set(said), {"Robot is now online", "tick"})
+        self.assertEqual(said[0], "Robot is now online")

@@ -1,0 +1,130 @@
+"""`/ws`: who may open a WebSocket, and the step from HTTP to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from wschat import wire
+from wschat.accounts import AccountError, Accounts
+from wschat.hub import Registry
+from wschat.web import header, listed
+from wschat.websocket import ChatFactory, ChatProtocol
+
+
+class Admission:
+    """Who may open a WebSocket: the right page, a valid token, and room for one more."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        registry: Registry,
+        wall: Callable[[], float],
+        *,
+        allowed_origins: frozenset[str],
+        max_connections: int,
+        max_sessions_per_user: int,
+    ) -> None:
+        self._accounts = accounts
+        self._registry = registry
+        self._wall = wall
+        self._origins = allowed_origins
+        self._max_connections = max_connections
+        self._max_sessions_per_user = max_sessions_per_user
+
+    def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
+        """The user's id, or the status and the line of a refusal."""
+        origin = header(request, b"origin")
+        if origin is not None and not listed(origin, self._origins):
+            return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
+        try:
+            user = self._accounts.authenticate(_token(request), self._wall())
+        except AccountError as error:
+            return error.status, error.text
+        if len(self._registry) >= self._max_connections:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "The server is full. Please try again later."
+        if self._registry.sessions(user.user_id) >= self._max_sessions_per_user:
+            return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections of this user."
+        return user.user_id
+
+
+def _token(request: Request) -> str:
+    """The request's token: `?token=` or `Authorization: Bearer`; empty when there is none."""
+    given: bytes = request.args.get(b"token", [b""])[0]
+    if given:
+        return given.decode("ascii", "replace")
+    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class Gate(Resource):
+    """`/ws`: refuses what may not come in, and hands the rest to Autobahn."""
+
+    isLeaf = True
+
+    def __init__(
+        self, factory: ChatFactory, admit: Callable[[Request], tuple[HTTPStatus, str] | str]
+    ) -> None:
+        """`admit` gives the user's id, or the status and the line of a refusal."""
+        super().__init__()
+        self._factory = factory
+        self._admit = admit
+
+    def render(self, request: Request) -> bytes | int:
+        """Refuse, in one line, or hand the connection over."""
+        if request.postpath:
+            return _refuse(request, HTTPStatus.NOT_FOUND, "Not found.")
+        if request.method != b"GET":
+            request.setHeader("allow", "GET")
+            return _refuse(request, HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed.")
+        admitted = self._admit(request)
+        if not isinstance(admitted, str):
+            status, text = admitted
+            return _refuse(request, status, text)
+        if self._factory.shutting_down:
+            return _refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, wire.CloseCode.SHUTDOWN.reason)
+        if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
+            request.setHeader("upgrade", "websocket")
+            return _refuse(request, HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket.")
+        _take_over(request, ChatProtocol(self._factory, admitted))
+        return NOT_DONE_YET
+
+
+def _asks_for_websocket(request: Request) -> bool:
+    offers = request.requestHeaders.getRawHeaders(b"upgrade", [])
+    return any(
+        offer.strip().lower() == b"websocket" for line in offers for offer in line.split(b",")
+    )
+
+
+def _refuse(request: Request, status: HTTPStatus, text: str) -> bytes:
+    body = text.encode() + b"\n"
+    request.setResponseCode(status, status.phrase.encode())
+    request.setHeader("content-type", "text/plain; charset=utf-8")
+    request.setHeader("content-length", str(len(body)))
+    return b"" if request.method == b"HEAD" else body
+
+
+def _take_over(request: Request, protocol: ChatProtocol) -> None:
+    """Give the request's connection to `protocol`, which reads the request once more."""
+    channel: Any = request.channel
+    transport, channel.transport = channel.transport, None
+    transport.unregisterProducer()  # the HTTP channel
+    if isinstance(transport, ProtocolWrapper):  # TLS
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
+    protocol.makeConnection(transport)
+    transport.resumeProducing()
+    lines = [b"GET %b HTTP/1.1" % request.uri]
+    for name, values in request.requestHeaders.getAllRawHeaders():
+        lines.extend(b"%b: %b" % (name, value) for value in values)
+    protocol.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n")
+    early = b"".join(channel._dataBuffer)  # frames that came in the same packet
+    if early:
+        protocol.dataReceived(early)
