@@ -345,18 +345,14 @@ class Client(Service):
         if self._protocol is not None:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
-            if self._session.unasked and (self._asking is None or not self._asking.active()):
+            if self._session.unasked and not _pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask)
         if self._session.waiting <= QUEUE_MESSAGES // 2:
             wanted, self._wants_room = self._wants_room, []
             for room in wanted:
                 room.callback(None)
         wait = self._session.wait(self._wall())
-        if (
-            self.running
-            and wait is not None
-            and (self._sending is None or not self._sending.active())
-        ):
+        if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
 
     def _ask(self) -> None:
@@ -410,6 +406,10 @@ def _why(code: int | None, reason: str) -> str:
     if code in set(wire.CloseCode):
         return f"The server closed the connection: {reason} ({code})."
     return f"The connection was lost: {reason}."
+
+
+def _pending(call: IDelayedCall | None) -> bool:
+    return call is not None and bool(call.active())
 
 
 def _log_unless_cancelled(failure: Failure) -> None:

@@ -47,7 +47,8 @@ def parse(line: str) -> Direct | Broadcast | Slash | None:
     if not line:
         return None
     if line.startswith("@"):
-        to, _, text = line[1:].partition(" ")
+        to = "" if line[1:2].isspace() else "".join(line[1:].split(None, 1)[:1])
+        text = line[1 + len(to) :]
         if not wire.valid_user_id(to):
             raise NotUnderstood("Not a user id. To say something to one user: @USER TEXT")
         if not text.strip():
