@@ -23,12 +23,12 @@ serve *OPTIONS:
 # Chat as USER with the server that `serve` runs
 [no-exit-message]
 chat USER:
-    @WS_SERVER_URL={{ server }} WS_USER_ID={{ USER }} \
+    @WS_SERVER_URL={{ quote(server) }} WS_USER_ID={{ quote(USER) }} \
         SSL_CERT_FILE={{ quote(data_dir / "certificate.pem") }} exec simple-client
 
 # All tests, or those of a module: ./just test tests.test_wire
 test *TESTS="tests":
-    python -W error::DeprecationWarning:wschat -m twisted.trial {{ TESTS }}
+    trial {{ TESTS }}
 
 # Style
 lint:
@@ -62,7 +62,7 @@ clean:
 
 # A self-signed certificate and its key, for --certificate and --private-key
 gen-certs DIRECTORY="certs":
-    @python -m scripts.gen_certs {{ DIRECTORY }}
+    @python -m scripts.gen_certs {{ quote(DIRECTORY) }}
 
 # Build the images
 docker-build:

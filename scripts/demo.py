@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import react
 from twisted.protocols.basic import LineOnlyReceiver
@@ -107,6 +107,25 @@ async def play(reactor: Any, home: Path) -> None:
 
 
 async def main(reactor: Any) -> None:
+    """The demo, cleaned up after whatever happens."""
+    done: Deferred[None] = Deferred.fromCoroutine(play_at_home(reactor))
+    ended: Deferred[None] = Deferred()
+
+    def interrupted() -> Deferred[None]:
+        done.cancel()
+        return ended
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    try:
+        await done
+    except CancelledError:
+        raise SystemExit(130) from None
+    finally:
+        ended.callback(None)
+
+
+async def play_at_home(reactor: Any) -> None:
+    """Play in a home directory of its own; 1 when something is missing."""
     home = Path(tempfile.mkdtemp(prefix="wschat-demo-"))
     try:
         await play(reactor, home)

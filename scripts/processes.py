@@ -82,6 +82,8 @@ class Process(ProcessProtocol):
             waiting[1].callback(line)
 
     def processEnded(self, reason: Failure) -> None:
+        for rest in filter(None, self._rest.values()):  # a last line without its end
+            self._line(rest.decode("utf-8", "replace"))
         value: Any = reason.value
         status: int = -value.signal if value.exitCode is None else value.exitCode
         self._status = status
@@ -157,18 +159,22 @@ class Server:
         server_reactor: str = "default",
         on_line: Callable[[str, str], None] = lambda name, line: None,
     ) -> Server:
-        """Start a server, and wait until it listens."""
+        """Start a server, and wait until it listens; one that does not is ended."""
         command = ["twistd", "--nodaemon", "--pidfile=", f"--reactor={server_reactor}", "wschat"]
         command += [f"--data-dir={data_dir}", f"--listen=:{tls_port}", "--http=:0", *options]
         process = Process.start(
             reactor, "server", command, {"HOME": str(data_dir), "PYTHONUNBUFFERED": "1"}, on_line
         )
         ports = {}
-        for scheme in ("https", "http"):
-            line = await process.sees(f"listening on {scheme}://", reactor)
-            match = _LISTENING.search(line)
-            assert match is not None, line  # noqa: S101
-            ports[scheme] = int(match[2])
+        try:
+            for scheme in ("https", "http"):
+                line = await process.sees(f"listening on {scheme}://", reactor)
+                match = _LISTENING.search(line)
+                assert match is not None, line  # noqa: S101
+                ports[scheme] = int(match[2])
+        except BaseException:
+            await process.end("KILL")
+            raise
         return cls(process, data_dir, ports["https"], ports["http"])
 
     @property

@@ -346,7 +346,13 @@ class Server:
         self.accounts.load(self.store.all_users())
         self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
         self.chat = ChatService(
-            self.hub, self.accounts, self.store, self.clock, self.wall, commands={}
+            self.hub,
+            self.accounts,
+            self.store,
+            self.clock,
+            self.wall,
+            commands={},
+            batch_bytes=128 * 1024,
         )
         self.factory = websocket.ChatFactory(
             self.chat, self.clock, limits.max_message_size, limits.outbox_bytes

@@ -38,7 +38,7 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
 )
 
 ADDRESS = ":PORT, HOST:PORT or a Twisted endpoint string"
-DURATION = "a duration up to ten years, such as 90m or 24h"
+DURATION = "a duration from 1s to ten years, such as 90m or 24h"
 SIZE = "a size from 1KiB to 1GiB, such as 65536 or 1MiB"
 RATE = "a number above 0"
 WHOLE = "a whole number from 1"

@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from wschat.hub import HELD_ANSWERS, HELD_BYTES, Hub, Refused, Registry, Session
 from wschat.wire import Message
 
-
 #: How many of the frames of these tests fit into what a session holds.
 HELD_MESSAGES = 64
 

@@ -238,7 +238,7 @@ SETTINGS: Final = (
     Setting(
         "token-lifetime",
         "24h",
-        "a duration up to ten years, such as 90m or 24h",
+        "a duration from 1s to ten years, such as 90m or 24h",
         _duration,
         "how long a login lasts",
     ),

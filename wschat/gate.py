@@ -11,9 +11,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from wschat import wire
-from wschat.accounts import AccountError, Accounts
+from wschat.accounts import AccountError, Accounts, security
 from wschat.hub import Registry
-from wschat.web import header, listed
+from wschat.web import address, header, listed
 from wschat.websocket import ChatFactory, ChatProtocol
 
 
@@ -85,6 +85,7 @@ class Gate(Resource):
         admitted = self._admit(request)
         if not isinstance(admitted, str):
             status, text = admitted
+            security.warn("refused a WebSocket: {reason}", reason=text, address=address(request))
             return _refuse(request, status, text)
         if self._factory.shutting_down:
             return _refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, wire.CloseCode.SHUTDOWN.reason)

@@ -79,11 +79,6 @@ class Outbox:
         self._drained: list[Deferred[None]] = []
         self.position = 0
 
-    @property
-    def paused(self) -> bool:
-        """Whether the peer has yet to read what the transport was given."""
-        return self._paused
-
     def write(self, frame: bytes, message_id: int) -> None:
         """Send a frame; `message_id` is 0 when it holds no message of the stream."""
         if self._closed:

@@ -32,8 +32,8 @@ QUEUE_BYTES: Final = 64 * 1024 * 1024
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
 
-#: More commits than a drain can need, unless the store fails again and again.
-_DRAIN_COMMITS: Final = 5
+#: How many commits of a drain may bring it no further before it gives up on the store.
+_DRAIN_FAILURES: Final = 5
 
 log = Logger(namespace="wschat.service")
 
@@ -50,11 +50,13 @@ class ChatService(Service):
         wall: Callable[[], float],
         *,
         commands: Mapping[str, Command],
+        batch_bytes: int,
     ) -> None:
         """
         `clock` is for timers; `wall` gives seconds since the epoch, for what is written.
 
-        `commands` are the operator's, by name.
+        `commands` are the operator's, by name.  `batch_bytes` is how much
+        content goes into one commit, and so into outboxes at once.
         """
         self.hub = hub
         self._accounts = accounts
@@ -67,6 +69,7 @@ class ChatService(Service):
         )
         self._queue: list[tuple[Session, wire.Message]] = []
         self._queued_bytes = 0
+        self._batch_bytes = batch_bytes
         self._committing: Deferred[None] | None = None
         self._confirmed: dict[str, int] = {}  # users' places that are not saved yet
         self._saving: dict[str, int] = {}  # … and those in the commit that is under way
@@ -84,11 +87,14 @@ class ChatService(Service):
             self._saver.stop()
         for catching_up in list(self._catching_up):
             catching_up.cancel()
-        for _ in range(_DRAIN_COMMITS):  # one may be under way, and leave more for the next
+        failures = 0
+        while failures < _DRAIN_FAILURES:  # one may be under way, and leave more for the next
+            before = len(self._queue)
             self._commit()
             if self._committing is None:
                 return
             await _fired(self._committing)
+            failures += len(self._queue) >= before
 
     # What connections call.
 
@@ -122,11 +128,11 @@ class ChatService(Service):
         except (wire.Malformed, Refused) as error:
             self._refuse(session, str(error))
             return
-        if self._queued_bytes + len(payload) > QUEUE_BYTES:
+        if self._queued_bytes + len(message.content) > QUEUE_BYTES:
             self._refuse(session, "The server is busy. Please try again.")
             return
         self._queue.append((session, message))
-        self._queued_bytes += len(payload)
+        self._queued_bytes += len(message.content)
         self._commit()
 
     def confirmed(self, session: Session, position: int) -> None:
@@ -144,7 +150,7 @@ class ChatService(Service):
         """Store all that waits, unless a commit is under way: then it is in the next one."""
         if self._committing is not None or not (self._queue or self._confirmed):
             return
-        batch, self._queue, self._queued_bytes = self._queue, [], 0
+        batch = self._next_batch()
         self._saving, self._confirmed = self._confirmed, {}
         storing = [message for _, message in batch if message.topic != wire.SERVER]
         if storing or self._saving:
@@ -156,6 +162,18 @@ class ChatService(Service):
         stored.addCallbacks(self._stored, self._not_stored, (batch,), {}, (batch,))
         stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
         stored.addBoth(self._committed)
+
+    def _next_batch(self) -> list[tuple[Session, wire.Message]]:
+        """What is stored and then delivered at once: no more than quick readers can take."""
+        size = count = 0
+        for _, message in self._queue:
+            count += 1
+            size += len(message.content)
+            if size >= self._batch_bytes:
+                break
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        self._queued_bytes -= size
+        return batch
 
     def _committed(self, _: object) -> None:
         committing, self._committing = self._committing, None

@@ -39,13 +39,13 @@ log = Logger(namespace="wschat")
 class Options(usage.Options):
     """The options of `twistd wschat`; each can also be given in the environment."""
 
-    synopsis = "twistd [options] wschat [options]"
+    synopsis = "[options]"
     longdesc = (
         "A messaging server: durable, signed, over WebSocket.  Every option "
         "--some-option can also be given as WSCHAT_SOME_OPTION in the environment."
     )
     optParameters: ClassVar[Sequence[Sequence[Any]]] = [
-        [setting.name, None, None, f"{setting.help}{_default}"]
+        [setting.name, None, None, f"{setting.help} ({setting.accepts}){_default}"]
         for setting in config.SETTINGS
         for _default in ([f" [default: {setting.default}]"] if setting.default else [""])
     ]
@@ -108,7 +108,15 @@ class Server(Service):
         accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
         commands = _load_commands(settings.commands)
-        self._chat = ChatService(hub, accounts, kept, reactor, wall, commands=commands)
+        self._chat = ChatService(
+            hub,
+            accounts,
+            kept,
+            reactor,
+            wall,
+            commands=commands,
+            batch_bytes=settings.outbox_bytes // 8,
+        )
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
         )

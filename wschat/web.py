@@ -23,7 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 import wschat
 from wschat import wire
-from wschat.accounts import AccountError, Accounts, Registration
+from wschat.accounts import AccountError, Accounts, Registration, security
 from wschat.hub import Registry
 from wschat.identity import User, encode_base64
 from wschat.limits import KeyedLimiter
@@ -31,7 +31,7 @@ from wschat.limits import KeyedLimiter
 #: The longest request body, in bytes.
 MAX_BODY: Final = 64 * 1024
 
-#: How long a connection may take to send a request, or be idle between two; seconds.
+#: How long a connection may say nothing before its request is complete, in seconds.
 IDLE_TIMEOUT: Final = 10
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
@@ -258,6 +258,7 @@ class Web:
     def _within(self, limiter: KeyedLimiter, request: Request) -> None:
         peer, now = _limited(request), self._wall()
         if not limiter.allow(peer, now):
+            security.warn("too many requests from {address}", address=peer)
             wait = math.ceil(limiter.wait(peer, now))
             raise Answer(
                 f"Too many requests. Please try again in {wait} s.",

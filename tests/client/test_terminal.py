@@ -96,13 +96,21 @@ class LineTests(_TerminalTests):
         self.assertEqual(status, Exit.DONE)
 
     async def test_too_long(self) -> None:
-        """A line that is too long ends with 5; what came before it goes out."""
+        """A line that is too long ends with 5; what comes before and after it goes out."""
         self.start()
         _, ear = await self.connected("bob")
-        status, _ = await self.ends("@bob first\n@bob " + "x" * 70_000 + "\n")
+        status, _ = await self.ends("@bob first\n@bob " + "x" * 70_000 + "\n@bob last\n")
+        await ear.hears("last")
+        self.assertEqual((status, ear.texts), (Exit.NOT_ACCEPTED, ["first", "last"]))
+        self.assertIn("Too long", self.notes)
+
+    async def test_far_too_long(self) -> None:
+        """A line that goes on and on ends the input."""
+        self.start()
+        _, ear = await self.connected("bob")
+        status, _ = await self.ends("@bob first\n@bob " + "x" * 2_000_000)
         await ear.hears("first")
         self.assertEqual((status, ear.texts), (Exit.NOT_ACCEPTED, ["first"]))
-        self.assertIn("65536", self.notes)
 
     async def test_shown(self) -> None:
         """What comes in is shown in the contract's form, with its control characters spelt out."""
@@ -298,5 +306,5 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(exit_for(RequestRefused("no")), 4)
         self.assertEqual(exit_for(ConnectionProblem("no")), 3)
         self.assertEqual(exit_for(None), 3)
-        self.assertEqual(terminal.MAX_LINE, 65536)
+        self.assertEqual(terminal.MAX_LINE, 1024 * 1024)
         self.assertEqual(State.CONNECTED.value, "connected")

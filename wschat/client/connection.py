@@ -11,6 +11,7 @@ import enum
 import random
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -105,8 +106,9 @@ class _Protocol(WebSocketClientProtocol):
         self.client.received(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        status = getattr(self, "http_status_line", "")
-        self.client.lost(code, reason or "", refused=" 401" in status)
+        line = getattr(self, "http_status_line", "").split()
+        status = int(line[1]) if len(line) > 1 and line[1].isdecimal() else None
+        self.client.lost(code, reason or "", status)
 
 
 class _Factory(WebSocketClientFactory):
@@ -162,7 +164,7 @@ class Client(Service):
         self._asking: IDelayedCall | None = None
         self._running: list[Deferred[None]] = []
         self._connections = 0
-        self._wants_room: list[Deferred[None]] = []
+        self._wants_room: list[tuple[int, Deferred[None]]] = []
 
     # What a program calls.
 
@@ -211,15 +213,21 @@ class Client(Service):
         """
         Say something to a user; it waits while there is no connection.
 
-        Raises `ValueError` for a name that no user can have, `QueueFull`.
+        Raises `ValueError` for a name that no user can have and for a text
+        that is too long, `QueueFull`.
         """
         self._session.send(to, text, self._wall())
         self._flush()
 
-    def room(self) -> Deferred[None]:
-        """Fires when at most half of the messages that may wait do."""
+    @property
+    def unsettled(self) -> int:
+        """How many messages the server has not been sent, or has not answered for yet."""
+        return self._session.waiting + self._session.unanswered
+
+    def room(self, waiting: int = QUEUE_MESSAGES // 2) -> Deferred[None]:
+        """Fires when at most so many messages wait to be sent."""
         room: Deferred[None] = Deferred()
-        self._wants_room.append(room)
+        self._wants_room.append((waiting, room))
         self._flush()
         return room
 
@@ -268,10 +276,8 @@ class Client(Service):
             if answer is not None:
                 answer.callback(event.answer)
 
-    def lost(self, code: int | None, reason: str, refused: bool) -> None:
-        """The socket is closed, or was never opened; `refused` when the token was."""
-        if refused:
-            self._token = None
+    def lost(self, code: int | None, reason: str, status: int | None) -> None:
+        """The socket is closed, or was never opened; `status` is what the upgrade was answered."""
         self._protocol = None
         unknown = self._session.lost()
         if unknown and self.running:
@@ -286,7 +292,7 @@ class Client(Service):
         if self._opening.called:
             self._gone.callback(problem)
         else:
-            self._opening.errback(problem)
+            self._opening.errback(_refusal(status))
 
     # The connection, kept.
 
@@ -312,7 +318,13 @@ class Client(Service):
 
     async def _connect(self) -> None:
         """Log in unless that was done, and open the socket."""
-        token = await self._valid_token()
+        try:
+            await self._open(await self._valid_token())
+        except _TokenRefused:  # it has ended, or the server has another secret now
+            self._token = None
+            await self._open(await self._valid_token())
+
+    async def _open(self, token: str) -> None:
         settings = self._settings
         factory = _Factory(self, f"wss://{settings.authority}/ws?token={quote(token)}")
         endpoint = wrapClientTLS(
@@ -347,10 +359,11 @@ class Client(Service):
                 self._protocol.sendMessage(frame)
             if self._session.unasked and not _pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask)
-        if self._session.waiting <= QUEUE_MESSAGES // 2:
-            wanted, self._wants_room = self._wants_room, []
-            for room in wanted:
-                room.callback(None)
+        waiting = self._session.waiting
+        ready = [room for at_most, room in self._wants_room if waiting <= at_most]
+        self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
+        for room in ready:
+            room.callback(None)
         wait = self._session.wait(self._wall())
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
@@ -402,10 +415,26 @@ class Client(Service):
             return Heard(message, None, verified)
 
 
+class _TokenRefused(ConnectionProblem):
+    """The server does not take the token; a new one may help."""
+
+
+def _refusal(status: int | None) -> ConnectionProblem | RequestRefused:
+    """Why a server that was reached did not open the socket."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return _TokenRefused("The server does not take the token.")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RequestRefused("Too many connections of this user.")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return ConnectionProblem("The server is full, or about to end.")
+    shown = "nothing" if status is None else status
+    return ConnectionProblem(f"The server did not open the WebSocket: it answered {shown}.")
+
+
 def _why(code: int | None, reason: str) -> str:
-    if code in set(wire.CloseCode):
-        return f"The server closed the connection: {reason} ({code})."
-    return f"The connection was lost: {reason}."
+    if code is None or code == WebSocketClientProtocol.CLOSE_STATUS_CODE_ABNORMAL_CLOSE:
+        return "The connection was lost."
+    return f"The server closed the connection: {reason or 'for no reason'} ({code})."
 
 
 def _pending(call: IDelayedCall | None) -> bool:

@@ -27,6 +27,12 @@ QUEUE_MESSAGES: Final = 1000
 #: So that a clock that has moved on by a wait shows another time.
 _SHORTEST_WAIT: Final = 0.001
 
+#: Messages a second, for a server that takes fewer than `MESSAGE_RATE`.
+_SLOWEST: Final = 0.5
+
+#: The longest frame that a server takes by default, in bytes.
+_MAX_FRAME: Final = 65536
+
 _REMEMBERED: Final = 10_000
 
 
@@ -63,6 +69,7 @@ class Session:
         self.user_id = user_id
         self._key = key
         self._queue: deque[tuple[bytes, str]] = deque()  # a frame, and a command's request id
+        self._rate = MESSAGE_RATE
         self._bucket = TokenBucket(MESSAGE_RATE, MESSAGE_BURST)
         self._open = False
         self._since = 0  # messages sent after the last command was
@@ -91,7 +98,8 @@ class Session:
         """
         Say something to a user, or to `wire.BROADCAST`; it is signed.
 
-        Raises `ValueError` for a name that no user can have, `QueueFull`.
+        Raises `ValueError` for a name that no user can have and for a text
+        that is too long, `QueueFull`.
         """
         if to != wire.BROADCAST and not wire.valid_user_id(to):
             raise ValueError(f"{to} is not a user id.")
@@ -116,7 +124,10 @@ class Session:
     def _put(self, message: wire.Message, request_id: str = "") -> None:
         if len(self._queue) >= QUEUE_MESSAGES:
             raise QueueFull(f"{QUEUE_MESSAGES} messages wait to be sent already.")
-        self._queue.append((wire.encode_submission(message), request_id))
+        frame = wire.encode_submission(message)
+        if len(frame) > _MAX_FRAME:
+            raise ValueError(f"Too long: {len(frame)} bytes with all that belongs to it.")
+        self._queue.append((frame, request_id))
 
     def opened(self) -> None:
         """A connection is open."""
@@ -159,6 +170,8 @@ class Session:
         message = wire.decode_delivery(payload)
         if message.sender == wire.SYSTEM and message.status is wire.Status.ERROR:
             self.refused += 1
+            if message.content == wire.RATE_LIMITED:
+                self._slow_down()
             return Refused(message.content)
         if message.sender == wire.SERVER:
             return self._answered(message.content)
@@ -171,6 +184,11 @@ class Session:
             del self._seen[next(iter(self._seen))]
         self.received += 1
         return Received(message)
+
+    def _slow_down(self) -> None:
+        """The server's limit is lower than thought, or somebody else uses it up."""
+        self._rate = max(_SLOWEST, self._rate / 2)
+        self._bucket = TokenBucket(self._rate, 1)
 
     def _answered(self, content: str) -> Answered | None:
         answer = wire.decode_answer(content)

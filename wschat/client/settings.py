@@ -42,11 +42,14 @@ class Settings:
                 f"WS_USER_ID: {user_id!r} is not 1 to 64 characters of A-Z a-z 0-9 . _ -, "
                 "or is a reserved name"
             )
+        username = environ.get("WS_USERNAME") or user_id
+        if len(username) > 256 or not username.isprintable():
+            raise SettingsError("WS_USERNAME: not at most 256 printable characters")
         return cls(
             host=host,
             port=port,
             user_id=user_id,
-            username=environ.get("WS_USERNAME") or user_id,
+            username=username,
             private_key=environ.get("WS_PRIVATE_KEY") or None,
             insecure_tls=flag(environ, "INSECURE_TLS"),
             debug=flag(environ, "DEBUG"),

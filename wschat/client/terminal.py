@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NoReturn
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.stdio import StandardIO
@@ -32,12 +33,16 @@ from wschat.identity import BadKey, PrivateKey
 log = Logger(namespace="wschat.client")
 
 #: The longest line that is read, in bytes.
-MAX_LINE: Final = 65536
+MAX_LINE: Final = 1024 * 1024
 
 #: How long the end waits for a server that is away, in seconds.
 PATIENCE: Final = 30.0
 
 _AUTO_INTERVAL: Final = 30.0
+
+#: At the end: how long the server may take to answer, in seconds, and how often it is asked.
+_ANSWER: Final = 5.0
+_TRIES: Final = 6
 
 
 class Exit(enum.IntEnum):
@@ -190,7 +195,7 @@ class Terminal(LineReceiver):
                 self._client.broadcast(text)
             else:
                 self._client.send(to, text)
-        except QueueFull as error:
+        except (QueueFull, ValueError) as error:
             self._fail(str(error))
         self._work(self._await_room())
 
@@ -248,15 +253,19 @@ class Terminal(LineReceiver):
         Deferred.fromCoroutine(self._settle())
 
     async def _settle(self) -> None:
-        while not self.done.called:
+        for _ in range(_TRIES):
+            await self._client.room(0)
             try:
-                await self._client.room()
-                await self._client.command("ping")
+                await self._client.command("ping").addTimeout(_ANSWER, self._reactor)
+                break
             except ConnectionProblem:
-                continue  # the next command waits for the next connection
-            break
+                continue  # the next one waits for the next connection
+            except defer.TimeoutError:
+                continue  # it may have been refused, which says no name
+        else:
+            self._fail("The server does not say that it has everything.")
         await self._client.handled()
-        failed = self._failures and not sys.stdin.isatty()
+        failed = self._failures and not (sys.stdin and sys.stdin.isatty())
         self._finish(Exit.NOT_ACCEPTED if failed else Exit.DONE)
 
     def _wait_for_server(self) -> None:
@@ -271,6 +280,13 @@ class Terminal(LineReceiver):
     def _finish(self, status: Exit) -> None:
         if not (self.done.called or self._closed):
             self.done.callback(status)
+
+    def interrupt(self) -> None:
+        """Somebody wants it to end at once: say so if that costs anything."""
+        if self._client.unsettled:
+            self._fail(f"Interrupted: {self._client.unsettled} messages may not have been sent.")
+            self._finish(Exit.NOT_ACCEPTED)
+        self._finish(Exit.DONE)
 
     async def close(self) -> None:
         """Leave the server, and let what was written be written; once is enough."""
@@ -324,16 +340,23 @@ def usage(arguments: list[str], text: str) -> None:
 
 def run_terminal() -> NoReturn:
     """Be a terminal until the input ends; the exit status says how it went."""
+    if sys.stdin is None:  # closed by whoever started the program: then it is at its end
+        os.open(os.devnull, os.O_RDONLY)
     settings, key = prepare(os.environ)
 
     async def main(reactor: Any) -> None:
         terminal = Terminal(reactor, settings, key)
         StandardIO(terminal, reactor=reactor)
-        reactor.addSystemEventTrigger(
-            "before", "shutdown", lambda: Deferred.fromCoroutine(terminal.close())
-        )
+        ended: Deferred[None] = Deferred()
+
+        def interrupted() -> Deferred[None]:
+            terminal.interrupt()
+            return ended
+
+        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
         status = await terminal.done
         await terminal.close()
+        ended.callback(None)
         raise SystemExit(status)
 
     react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
