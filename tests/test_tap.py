@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -388,14 +390,12 @@ class FailureTests(_ServerTests):
         memory = BusyReactor()
         memory.busy = frozenset({8443, 8080})
         server = Server(self.configuration(**options), memory, time.time)
+        said = io.StringIO()
+        self.patch(sys, "__stderr__", said)
         error = self.assertRaises(SystemExit, server.startService)
-        left, store = self.store_threads(), getattr(server, "_store", None)
-        if left and store is not None:
-            store.close()  # or the test could not end either
-        self.assertEqual(left, [])
-        self.assertIsInstance(error.code, str)
-        self.assertRegex(error.code, r"\Awschat: [^\n]+\Z")
-        return str(error.code)
+        self.assertEqual((error.code, self.store_threads()), (1, []))
+        self.assertRegex(said.getvalue(), r"\Awschat: --[a-z-]+: [^\n]+\n\Z")
+        return said.getvalue()
 
     async def test_port_in_use(self) -> None:
         """A port in use is one line that names it."""

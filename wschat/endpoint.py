@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorCore, IStreamServerEndpoint
 
 from wschat.config import split_address
+
+
+def check_certificate(certificate: Path, private_key: Path) -> None:
+    """Raise `OSError` or `ValueError` unless both files are PEM, and belong together."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, private_key)
+    except ssl.SSLError as error:
+        raise ValueError(f"not a PEM certificate and its key ({error.reason})") from None
 
 
 def _any_interface() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +35,10 @@ from wschat.hub import Hub
 from wschat.service import ChatService
 
 log = Logger(namespace="wschat")
+
+
+class StartError(Exception):
+    """The server cannot start; one line: the option, its value, and what is wrong with it."""
 
 
 class Options(usage.Options):
@@ -92,22 +97,30 @@ class Server(Service):
             self._start()
         except Exception as error:  # files, ports, databases and keys have each a family of theirs
             self._clean_up()  # the store's threads would keep the process
-            sys.exit(f"wschat: cannot start: {_one_line(error)}")
+            line = _one_line(error)
+            log.critical("cannot start: {line}", line=line)  # for who has only the log
+            print(f"wschat: {line}", file=sys.__stderr__)  # sys.stderr is the log, too
+            sys.exit(1)
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
-        directory = DataDirectory(settings.data_dir)
+        with _blaming("data-dir", settings.data_dir):
+            directory = DataDirectory(settings.data_dir)
         if settings.security_log_file is not None:
-            self._open_security_log(settings.security_log_file)
-        engine = store.make_engine(store.database_url(settings.database, directory.path))
-        store.migrate(engine)
+            with _blaming("security-log-file", settings.security_log_file):
+                self._open_security_log(settings.security_log_file)
+        database = store.database_url(settings.database, directory.path)
+        with _blaming("database", database):
+            engine = store.make_engine(database)
+            store.migrate(engine)
         kept = store.ThreadedStore(engine, reactor)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
         accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
         accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
-        commands = _load_commands(settings.commands)
+        with _blaming("commands", ",".join(settings.commands)):
+            commands = _load_commands(settings.commands)
         self._chat = ChatService(
             hub,
             accounts,
@@ -138,18 +151,23 @@ class Server(Service):
             certificate, key = directory.certificate(now)
         self._chat.startService()
         self._connections.start()
-        self._listen(
-            endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
-            web.ChatSite(pages.secure(door), settings.allowed_origins),
-            "https",
-        )
+        if settings.certificate is not None:
+            with _blaming("certificate", f"{certificate} with --private-key {key}"):
+                endpoint.check_certificate(certificate, key)
+        with _blaming("listen", settings.listen):
+            self._listen(
+                endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
+                web.ChatSite(pages.secure(door), settings.allowed_origins),
+                "https",
+            )
         if settings.http:
             tls_port = getattr(self._ports[0].getHost(), "port", 443)
-            self._listen(
-                endpoint.plain_endpoint(reactor, settings.http),
-                web.ChatSite(pages.plain(lambda: tls_port), settings.allowed_origins),
-                "http",
-            )
+            with _blaming("http", settings.http):
+                self._listen(
+                    endpoint.plain_endpoint(reactor, settings.http),
+                    web.ChatSite(pages.plain(lambda: tls_port), settings.allowed_origins),
+                    "http",
+                )
 
     def _open_security_log(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -194,6 +212,15 @@ class Server(Service):
     def _clean_up(self) -> None:
         while self._cleanup:
             self._cleanup.pop()()
+
+
+@contextlib.contextmanager
+def _blaming(option: str, value: object) -> Iterator[None]:
+    """Whatever goes wrong inside is said of an option's value."""
+    try:
+        yield
+    except Exception as error:
+        raise StartError(f"--{option}: {str(value)!r}: {_one_line(error)}") from error
 
 
 def _load_commands(modules: Iterable[str]) -> dict[str, Command]:
