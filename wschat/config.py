@@ -286,14 +286,14 @@ SETTINGS: Final = (
         "10000",
         "a whole number from 1",
         _count,
-        "connections at once",
+        "WebSocket connections at once",
     ),
     Setting(
         "max-sessions-per-user",
         "10",
         "a whole number from 1",
         _count,
-        "connections of one user at once",
+        "WebSocket connections of one user at once",
     ),
     Setting(
         "allowed-origins",
