@@ -22,7 +22,7 @@ PROGRAMS: Final = Path(sys.executable).parent
 #: How long a line may take to come, in seconds.
 PATIENCE: Final = 30.0
 
-_INHERITED: Final = ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+_INHERITED: Final = ("PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
 
 _LISTENING: Final = re.compile(r"listening on (https?)://\S*:(\d+)$")
 

@@ -303,6 +303,16 @@ class RegistryTests(SynchronousTestCase):
     def names(self, sessions: list[Session]) -> list[str]:
         return [name for s in sessions for name, known in self.sessions.items() if known is s]
 
+    def test_added_twice(self) -> None:
+        """A session that is added twice is there once, and gone when it is discarded once."""
+        registry = Registry()
+        session = self.sessions["alice1"]
+        registry.add(session)
+        registry.add(session)
+        self.assertEqual((len(registry), registry.sessions("alice")), (1, 1))
+        registry.discard(session)
+        self.assertEqual((len(registry), registry.users), (0, []))
+
     def test_empty(self) -> None:
         """Nobody is there at first."""
         registry = self.registry
