@@ -365,6 +365,19 @@ class RateTests(_WebTests):
         self.server.advance(1)
         self.check(self.login("198.51.100.1"), 200)
 
+    def answer(self, address: str) -> Response:
+        wrong = {"user_id": "alice", "signature": "A" * 86 + "=="}
+        return self.server.request("POST", "/auth/login?verify=true", wrong, address=address)
+
+    def test_both_halves(self) -> None:
+        """A login is a challenge and its answer: as many of each as a minute allows."""
+        self.server.add_user("alice")
+        for _ in range(6):
+            self.check(self.login("198.51.100.1"), 200)
+            self.check(self.answer("198.51.100.1"), 401)
+        self.check(self.login("198.51.100.1"), 429)
+        self.check(self.answer("198.51.100.1"), 429)
+
     def test_one_address_in_two_spellings(self) -> None:
         """An IPv4 peer is the same when it comes in over IPv6."""
         self.server.add_user("alice")

@@ -207,7 +207,9 @@ class Web:
         self._accounts = accounts
         self._registry = registry
         self._wall = wall
-        self._logins = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
+        # A login is two requests, so each half is counted by itself.
+        self._challenges = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
+        self._verifications = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
         self._registrations = KeyedLimiter(registration_rate / 60, max(1.0, registration_rate))
 
     def secure(self, websocket: IResource) -> Resource:
@@ -272,11 +274,12 @@ class Web:
         return Answer(f"User {user.user_id} registered.", HTTPStatus.CREATED)
 
     def _login(self, request: Request) -> Answer:
-        self._within(self._logins, request)
         now = self._wall()
         if request.args.get(b"verify") == [b"true"]:
+            self._within(self._verifications, request)
             verify = _read(_Verify, request)
             return Answer(self._accounts.login(verify.user_id, verify.signature, now))
+        self._within(self._challenges, request)
         challenge = self._accounts.challenge(_read(_Login, request).user_id, now)
         return Answer({"challenge": encode_base64(challenge)})
 
