@@ -34,6 +34,8 @@ class Missing(AssertionError):
 class Process(ProcessProtocol):
     """A program that runs: its lines so far, and those to come."""
 
+    transport: Any
+
     def __init__(
         self, name: str, on_line: Callable[[str, str], None] = lambda name, line: None
     ) -> None:
@@ -116,15 +118,15 @@ class Process(ProcessProtocol):
 
     def says(self, line: str) -> None:
         """Type a line."""
-        self.transport.write(line.encode() + b"\n")  # type: ignore[union-attr]
+        self.transport.write(line.encode() + b"\n")
 
     def end_of_input(self) -> None:
-        self.transport.closeStdin()  # type: ignore[union-attr]
+        self.transport.closeStdin()
 
     def signal(self, name: str) -> None:
         """Send a signal, unless the process is gone."""
         with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)  # type: ignore[union-attr]
+            self.transport.signalProcess(name)
 
     async def end(self, signal: str = "TERM") -> int:
         """End the process; its exit status, negative for the signal that ended it."""

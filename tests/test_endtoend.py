@@ -66,7 +66,7 @@ class ConversationTests(EndToEnd):
         alice = self.chat(server, "alice", homes["alice"])
         for number in range(20):  # more than the rate limit lets through at once
             alice.says(f"@bob {WORD} {number}.")
-        alice.transport.write(f"!{WORD} without a line's end".encode())  # type: ignore[union-attr]
+        alice.transport.write(f"!{WORD} without a line's end".encode())
         alice.end_of_input()
         self.assertEqual(await self.status(alice), 0)
         texts = [f"{WORD} {number}." for number in range(20)] + [f"{WORD} without a line's end"]

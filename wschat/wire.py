@@ -203,9 +203,10 @@ def valid_timestamp(text: str) -> bool:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return False
-    *fields, offset_hour, offset_minute = (int(group or 0) for group in match.groups())
+    numbers = [int(group or 0) for group in match.groups()]
+    year, month, day, hour, minute, second, offset_hour, offset_minute = numbers
     try:
-        datetime.datetime(*fields)  # type: ignore[arg-type]  # six integers, always
+        datetime.datetime(year, month, day, hour, minute, second)
     except ValueError:
         return False
     return offset_hour < 24 and offset_minute < 60
