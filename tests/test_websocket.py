@@ -18,6 +18,7 @@ from tests.support import (
     submission,
     take_frame,
 )
+from wschat import websocket
 from wschat.wire import CloseCode
 
 
@@ -205,15 +206,18 @@ class ConfirmationTests(ServerTests):
         self.assertEqual((frame[0], follower[0], follower[2]), (TEXT, PING, b""))
 
     def test_pings_are_rationed(self) -> None:
-        """A ping goes with each of the first 20 writes; after that there is one a second."""
-        for n in range(30):
+        """A ping goes with so many writes; after that there is one more with each answer."""
+        self.patch(websocket, "_ASKS", 5)
+        (bob,) = self.connect("bob")
+        for n in range(15):
             self.alice.say("bob", str(n))
-            self.server.clock.pump([0.1, 0.1])  # within alice's rate
-        self.bob.texts()
-        self.assertEqual(len(self.bob.pings), 20 + 6)
-        self.server.advance(2)
-        self.bob.pong()
-        self.assertEqual(self.position(), 30)
+        bob.texts()
+        self.assertEqual(len(bob.pings), 5)
+        bob.pong()  # to all five, the last of which brings another
+        bob.texts()
+        self.assertEqual(len(bob.pings), 1)
+        bob.pong()
+        self.assertEqual(self.position(), 15)
 
     def test_quiet_again(self) -> None:
         """When everything is confirmed, no more pings come until there are messages."""

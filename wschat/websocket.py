@@ -36,8 +36,9 @@ SLOW_CLOSE_TIMEOUT: Final = 30.0
 #: Frames that are read of one connection before the others have their turn.
 _FRAMES_A_TURN: Final = 50
 
-#: Pings that ask what was read: so many at once, then one a beat.
-_ASKS: Final = 20
+#: Pings that ask what was read: so many may be unanswered at once, and so many more a beat.
+_ASKS: Final = 100
+_ASKS_A_BEAT: Final = 10
 
 _OUR_CODES: Final = frozenset(code.value for code in wire.CloseCode)
 
@@ -134,8 +135,9 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def _write(self, data: bytes) -> None:
         """Write joined frames, and with them ask the peer to say when it has read them."""
-        if self._asks and self._position > self._asked:
-            self._asks -= 1
+        answered = self._confirmed >= self._asked
+        if self._position > self._asked and (self._asks or answered):
+            self._asks = max(0, self._asks - 1)
             data += self._ask()
         self.transport.write(data)
 
@@ -158,8 +160,9 @@ class ChatProtocol(WebSocketServerProtocol):
         """At a beat: ask about what was sent without asking, and allow some more asking."""
         if self.state == self.STATE_OPEN and self._position > self._asked:
             self.transport.write(self._ask())
-        self._asks += 1
+        self._asks += _ASKS_A_BEAT
         if self._asks >= _ASKS:
+            self._asks = _ASKS
             self.factory.restless.discard(self)
 
     def onPong(self, payload: bytes) -> None:
@@ -167,6 +170,8 @@ class ChatProtocol(WebSocketServerProtocol):
             (position,) = _POSITION.unpack(payload)
             if position <= self._asked:
                 self._confirm(position)
+            if position == self._asked < self._position and not self._asks:
+                self.transport.write(self._ask())
 
     def _confirm(self, position: int) -> None:
         if position > self._confirmed and self.session is not None:
