@@ -24,6 +24,10 @@ and what simple-client reads: WS_SERVER_URL, WS_USER_ID, WS_PRIVATE_KEY, ...
 """
 
 
+#: The longest `BOT_MESSAGE`, in bytes: well within what a server takes, however it is spelt.
+MAX_TEXT = 8192
+
+
 def interval(text: str) -> float:
     """`BOT_INTERVAL` in seconds; what is wrong with it ends the program."""
     try:
@@ -45,6 +49,9 @@ def main() -> NoReturn:
     usage(sys.argv[1:], HELP)
     every = interval(os.environ.get("BOT_INTERVAL") or "60")
     text = os.environ.get("BOT_MESSAGE") or "System check"
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT:
+        note(f"BOT_MESSAGE: longer than {MAX_TEXT} bytes")
+        sys.exit(Exit.USAGE)
     settings, key = prepare(os.environ)
 
     async def talk(reactor: Any) -> None:

@@ -68,6 +68,12 @@ class ProgramTests(TestCase):
             process.lines, ["* BOT_INTERVAL: 'soon' is not a number of seconds from 0.1"]
         )
 
+    async def test_long_message(self) -> None:
+        """So does a BOT_MESSAGE that no server would take."""
+        process = self.run_program("message-bot", BOT_MESSAGE="x" * 10_000)
+        self.assertEqual(await process.wait(), 2)
+        self.assertEqual(process.lines, ["* BOT_MESSAGE: longer than 8192 bytes"])
+
     async def test_unreachable(self) -> None:
         """simple-client ends with 3 when nobody listens."""
         process = self.run_program("simple-client", WS_SERVER_URL="https://127.0.0.1:1")
