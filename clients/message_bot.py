@@ -61,7 +61,7 @@ def main() -> NoReturn:
         client.broadcast(f"{settings.username} is now online")
 
         def speak() -> None:
-            if client.connected:  # old news is no news: nothing is kept for later
+            if client.connected and not client.waiting:  # old news is no news
                 client.broadcast(text)
 
         speaking = LoopingCall(speak)

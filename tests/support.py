@@ -166,6 +166,7 @@ class Wire(StringTransport):
         super().__init__(peerAddress=_peer(address), lenient=True)
         self.writes: list[bytes] = []
         self.aborted = False
+        self.held = False
         self._clock = clock
 
     def write(self, data: bytes) -> None:
@@ -180,7 +181,8 @@ class Wire(StringTransport):
         self.producer = None
 
     def loseConnection(self) -> None:
-        self._end(ConnectionDone())
+        if not self.held:  # or the peer keeps its end open, and only an abort ends it
+            self._end(ConnectionDone())
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -337,6 +339,9 @@ class Limits:
 class Server:
     """The whole server, wired as `wschat.tap` does it, over a store in memory."""
 
+    #: Whether peers keep their ends of connections open, whatever the server does.
+    peers_hold = False
+
     def __init__(self, limits: Limits | None = None, engine: sa.Engine | None = None) -> None:
         limits = limits or Limits()
         self.clock = Clock()
@@ -443,6 +448,7 @@ class Server:
     ) -> tuple[Wire, Response]:
         """Ask for a WebSocket; the connection, and the answer."""
         wire = self.open_wire(address=address)
+        wire.held = self.peers_hold
         wire.feed(request_head("GET", path, 0, UPGRADE | headers))
         response = parse_response(b"".join(wire.writes))
         return wire, response

@@ -75,9 +75,13 @@ class ProgramTests(TestCase):
         self.assertEqual(process.lines, ["* BOT_MESSAGE: longer than 8192 bytes"])
 
     async def test_unreachable(self) -> None:
-        """simple-client ends with 3 when nobody listens."""
+        """simple-client ends with 3 when nobody listens, and says so in one line."""
         process = self.run_program("simple-client", WS_SERVER_URL="https://127.0.0.1:1")
+        process.says("!hello")
+        process.end_of_input()
         self.assertEqual(await process.wait(), 3)
+        said = [line for line in process.lines if "Made a private key" not in line]
+        self.assertEqual(said, ["* 127.0.0.1:1: nobody listens there: the connection was refused."])
 
     async def test_bot(self) -> None:
         """The bot announces itself, says its text again and again, and ends when it is told to."""

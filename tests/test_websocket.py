@@ -165,6 +165,16 @@ class WriteTests(ServerTests):
         self.assertFalse(wire.connected)
         self.assertEqual(len(self.server.hub.registry), 0)
 
+    def test_failed_handshake_held(self) -> None:
+        """A peer that keeps its end open after such an answer does not keep the server's."""
+        self.server.add_user("alice")
+        token = self.server.token("alice")
+        self.server.peers_hold = True
+        wire, response = self.server.upgrade(f"/ws?token={token}", sec_websocket_key="")
+        self.assertEqual((response.status, wire.connected), (400, True))
+        self.server.advance(7)
+        self.assertTrue(wire.aborted)
+
 
 class ConfirmationTests(ServerTests):
     """A pong says that everything before its ping was read."""

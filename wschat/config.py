@@ -198,7 +198,8 @@ SETTINGS: Final = (
         ":8443",
         _ENDPOINT,
         _listener,
-        "the TLS listener; an ssl: endpoint without keys gets the server's own",
+        "the TLS listener; an ssl: endpoint without keys gets the server's own, "
+        "and tcp: is plain, for a proxy that ends TLS",
         classic="SERVER_ADDR",
     ),
     Setting(

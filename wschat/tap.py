@@ -160,6 +160,8 @@ class Server(Service):
                 web.ChatSite(pages.secure(door), settings.allowed_origins),
                 "https",
             )
+        if settings.listen.startswith(("tcp", "unix")):
+            log.warn("--listen is without TLS: something before it has to end TLS")
         if settings.http:
             tls_port = getattr(self._ports[0].getHost(), "port", 443)
             with _blaming("http", settings.http):
@@ -176,7 +178,7 @@ class Server(Service):
             jsonFileLogObserver(file, recordSeparator=""), [_is_security]
         )
         globalLogPublisher.addObserver(observer)
-        self._cleanup += [lambda: globalLogPublisher.removeObserver(observer), file.close]
+        self._cleanup += [file.close, lambda: globalLogPublisher.removeObserver(observer)]
 
     def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
         failures: list[Any] = []

@@ -344,7 +344,7 @@ def listed(origin: str, origins: frozenset[str]) -> bool:
 
 
 class ChatRequest(Request):
-    """A request whose body is bounded, from pages that are listed or from no page at all."""
+    """A request whose body is bounded; pages that are listed may read the answer."""
 
     #: What is read, and thrown away, of a body that is too long, so that its sender sees why.
     _PATIENCE: Final = 16 * MAX_BODY

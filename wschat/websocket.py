@@ -198,6 +198,11 @@ class ChatProtocol(WebSocketServerProtocol):
         closing = self.factory.closing_slowly if slow else self.factory.closing
         closing.add(self, self.factory.now)
 
+    def failHandshake(self, *args: Any, **kwargs: Any) -> None:
+        """A peer that is refused here may keep its end open; it does not keep ours."""
+        self.factory.closing.add(self, self.factory.now)
+        super().failHandshake(*args, **kwargs)
+
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
         """A peer that answers our close, with our code, has read all that was sent before it."""
         if self.state == self.STATE_CLOSING and code in _OUR_CODES and code == self.localCloseCode:

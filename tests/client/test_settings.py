@@ -19,6 +19,12 @@ class SettingsTests(SynchronousTestCase):
         self.assertNotIn("\n", line)
         return line
 
+    def test_names_of_other_scripts(self) -> None:
+        """A host's name may be in any script; one that cannot be a name is refused."""
+        given = {"WS_USER_ID": "alice", "WS_SERVER_URL": "https://b\u00fccher.example"}
+        self.assertEqual(Settings.from_environ(given).authority, "xn--bcher-kva.example:443")
+        self.assertIn("WS_SERVER_URL", self.refused(WS_SERVER_URL="https://\u00fc" + "x" * 70))
+
     def test_defaults(self) -> None:
         """Without variables: localhost:443, the login name, no key, and every flag off."""
         self.patch(getpass, "getuser", lambda: "somebody")

@@ -73,7 +73,11 @@ def _server(url: str) -> tuple[str, int]:
     surplus = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
     if parts.scheme != "https" or not parts.hostname or surplus or not port:
         raise SettingsError(f"WS_SERVER_URL: {url!r} is not https://HOST or https://HOST:PORT")
-    return parts.hostname, port
+    try:
+        host = parts.hostname.encode("ascii" if parts.hostname.isascii() else "idna").decode()
+    except UnicodeError:
+        raise SettingsError(f"WS_SERVER_URL: {url!r} has no host name that can be") from None
+    return host, port
 
 
 def _login_name() -> str:

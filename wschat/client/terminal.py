@@ -283,6 +283,8 @@ class Terminal(LineReceiver):
 
     def interrupt(self) -> None:
         """Somebody wants it to end at once: say so if that costs anything."""
+        if self.done.called:
+            return  # it is ending by itself, and has said why
         if self._client.unsettled:
             self._fail(f"Interrupted: {self._client.unsettled} messages may not have been sent.")
             self._finish(Exit.NOT_ACCEPTED)
