@@ -172,7 +172,7 @@ class Server:
             for scheme in ("https", "http"):
                 line = await process.sees(f"listening on {scheme}://", reactor)
                 match = _LISTENING.search(line)
-                assert match is not None, line  # noqa: S101
+                assert match is not None, line  # noqa: S101  # the server wrote it so
                 ports[scheme] = int(match[2])
         except BaseException:
             await process.end("KILL")

@@ -264,7 +264,7 @@ class WebSocketTests(EndToEnd):
             self.assertEqual(pong, {"success": True, "request_id": "r-1", "result": result})
             params = {"a": [1, 2.5, None, WORD], "\N{SNOWMAN}": {}}
             echo = ask(json.dumps({"command": "echo", "params": params}, ensure_ascii=False))
-            result = {"echo": params, "sender": "fay"}  # type: ignore[dict-item]
+            result = {"echo": params, "sender": "fay"}  # type: ignore[dict-item]  # JSON of any shape
             self.assertEqual(echo, {"success": True, "result": result})
             info = ask('{"command": "server_info"}')["result"]
             self.assertEqual(info.keys(), {"version", "connected_users", "timestamp"})

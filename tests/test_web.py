@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support import (
+    Executor,
     Limits,
     Response,
     Server,
     ServerTests,
+    Wire,
     parse_response,
     request_head,
 )
@@ -265,14 +267,19 @@ class BodyTests(_WebTests):
         self.server.advance(60)
         self.assertFalse(wire.connected)
 
-    def test_gone_before_the_answer(self) -> None:
-        """Who goes before the answer costs nothing, and is registered."""
+    def registering(self) -> tuple[Executor, Wire]:
+        """Alice has asked to be registered, and the store has not answered yet."""
         writer = self.server.store.writer
         writer.held = True
         wire = self.server.open_wire()
         key = PrivateKey.generate()
         body = b'{"user_id":"alice","public_key":"%b"}' % key.public_key.encode()
         wire.feed(request_head("POST", "/auth/register", len(body), {}) + body)
+        return writer, wire
+
+    def test_gone_before_the_answer(self) -> None:
+        """Who goes before the answer costs nothing, and is registered."""
+        writer, wire = self.registering()
         wire.lose()
         writer.release()
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -280,12 +287,7 @@ class BodyTests(_WebTests):
 
     def test_store_fails(self) -> None:
         """A fault of the server's is a 500 that says nothing of its insides, and is logged."""
-        writer = self.server.store.writer
-        writer.held = True
-        wire = self.server.open_wire()
-        key = PrivateKey.generate()
-        body = b'{"user_id":"alice","public_key":"%b"}' % key.public_key.encode()
-        wire.feed(request_head("POST", "/auth/register", len(body), {}) + body)
+        writer, wire = self.registering()
         writer.fail(OSError("/var/lib/secret is full"))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         response = self.check(parse_response(b"".join(wire.writes)), 500)

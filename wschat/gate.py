@@ -13,7 +13,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from wschat import wire
 from wschat.accounts import AccountError, Accounts, security
 from wschat.hub import Registry
-from wschat.web import address, header, listed
+from wschat.web import Answer, address, header, listed, respond
 from wschat.websocket import ChatFactory, ChatProtocol
 
 
@@ -75,25 +75,30 @@ class Gate(Resource):
         self._factory = factory
         self._admit = admit
 
-    def render(self, request: Request) -> bytes | int:
+    def render(self, request: Request) -> int:
         """Refuse, in one line, or hand the connection over."""
+        answer = self._let_in(request)
+        if answer is not None:
+            respond(request, answer)
+        return NOT_DONE_YET
+
+    def _let_in(self, request: Request) -> Answer | None:
+        """None when the connection was handed over."""
         if request.postpath:
-            return _refuse(request, HTTPStatus.NOT_FOUND, "Not found.")
+            return Answer("Not found.", HTTPStatus.NOT_FOUND)
         if request.method != b"GET":
-            request.setHeader("allow", "GET")
-            return _refuse(request, HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed.")
+            return Answer("Method not allowed.", HTTPStatus.METHOD_NOT_ALLOWED, allow="GET")
         admitted = self._admit(request)
         if not isinstance(admitted, str):
             status, text = admitted
             security.warn("refused a WebSocket: {reason}", reason=text, address=address(request))
-            return _refuse(request, status, text)
+            return Answer(text, status)
         if self._factory.shutting_down:
-            return _refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, wire.CloseCode.SHUTDOWN.reason)
+            return Answer(wire.CloseCode.SHUTDOWN.reason, HTTPStatus.SERVICE_UNAVAILABLE)
         if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
-            request.setHeader("upgrade", "websocket")
-            return _refuse(request, HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket.")
+            return Answer("This is a WebSocket.", HTTPStatus.UPGRADE_REQUIRED, upgrade="websocket")
         _take_over(request, ChatProtocol(self._factory, admitted))
-        return NOT_DONE_YET
+        return None
 
 
 def _asks_for_websocket(request: Request) -> bool:
@@ -101,14 +106,6 @@ def _asks_for_websocket(request: Request) -> bool:
     return any(
         offer.strip().lower() == b"websocket" for line in offers for offer in line.split(b",")
     )
-
-
-def _refuse(request: Request, status: HTTPStatus, text: str) -> bytes:
-    body = text.encode() + b"\n"
-    request.setResponseCode(status, status.phrase.encode())
-    request.setHeader("content-type", "text/plain; charset=utf-8")
-    request.setHeader("content-length", str(len(body)))
-    return b"" if request.method == b"HEAD" else body
 
 
 def _take_over(request: Request, protocol: ChatProtocol) -> None:

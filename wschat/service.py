@@ -9,6 +9,7 @@ earlier is on disk.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -67,7 +68,7 @@ class ChatService(Service):
             commands,
             lambda name: log.failure("the command {name} failed", name=name),
         )
-        self._queue: list[tuple[Session, wire.Message]] = []
+        self._queue: deque[tuple[Session, wire.Message]] = deque()
         self._queued_bytes = 0
         self._batch_bytes = batch_bytes
         self._committing: Deferred[None] | None = None
@@ -165,13 +166,12 @@ class ChatService(Service):
 
     def _next_batch(self) -> list[tuple[Session, wire.Message]]:
         """What is stored and then delivered at once: no more than quick readers can take."""
-        size = count = 0
-        for _, message in self._queue:
-            count += 1
+        batch = []
+        size = 0
+        while self._queue and size < self._batch_bytes:
+            session, message = self._queue.popleft()
+            batch.append((session, message))
             size += len(message.content)
-            if size >= self._batch_bytes:
-                break
-        batch, self._queue = self._queue[:count], self._queue[count:]
         self._queued_bytes -= size
         return batch
 

@@ -100,7 +100,8 @@ def _read(body_type: type[Body], request: Request) -> Body:
         raise Answer(str(error), HTTPStatus.BAD_REQUEST) from None
 
 
-def _write(request: Request, answer: Answer) -> None:
+def respond(request: Request, answer: Answer) -> None:
+    """Answer a request, once."""
     request.setResponseCode(answer.status, answer.status.phrase.encode())
     for name, value in answer.headers.items():
         request.setHeader(name.replace("_", "-"), value)
@@ -132,7 +133,7 @@ class Endpoint(Resource):
         request.notifyFinish().addErrback(gone.append)
         answer = Deferred.fromCoroutine(self._answer(request))
         answer.addErrback(_refusal)
-        answer.addCallback(lambda answer: None if gone else _write(request, answer))
+        answer.addCallback(lambda answer: None if gone else respond(request, answer))
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> Answer:
@@ -370,11 +371,11 @@ class ChatRequest(Request):
             if self.method == b"OPTIONS":
                 self.setHeader("access-control-allow-methods", "GET, POST")
                 self.setHeader("access-control-allow-headers", "authorization, content-type")
-                _write(self, Answer("", HTTPStatus.NO_CONTENT))
+                respond(self, Answer("", HTTPStatus.NO_CONTENT))
                 return
         if self._body_size > MAX_BODY:
             text = f"The body is longer than {MAX_BODY} bytes."
-            _write(self, Answer(text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+            respond(self, Answer(text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             return
         super().render(resrc)
 

@@ -314,7 +314,7 @@ class Client(Service):
             if not self.running:
                 return
             # All of it is chance, so that many who were cut off do not come back at once.
-            await deferLater(self._reactor, random.uniform(0, delay))  # noqa: S311
+            await deferLater(self._reactor, random.uniform(0, delay))  # noqa: S311  # no secret
 
     async def _connect(self) -> None:
         """Log in unless that was done, and open the socket."""

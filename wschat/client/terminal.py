@@ -258,10 +258,8 @@ class Terminal(LineReceiver):
             try:
                 await self._client.command("ping").addTimeout(_ANSWER, self._reactor)
                 break
-            except ConnectionProblem:
-                continue  # the next one waits for the next connection
-            except defer.TimeoutError:
-                continue  # it may have been refused, which says no name
+            except (ConnectionProblem, defer.TimeoutError):
+                continue  # lost, or refused, which says no name: the next one waits its turn
         else:
             self._fail("The server does not say that it has everything.")
         await self._client.handled()
