@@ -19,8 +19,9 @@ NOW_TEXT = "2001-09-09T01:46:40.500000Z"  # the billennium, and half a second
 
 DEEP = "[" * 30000 + "]" * 30000
 
+#: What can be a user's id; names of dots alone and those that look reserved cannot.
 USER_IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True).filter(
-    lambda name: name not in {"broadcast", "server", "system"}
+    lambda name: name.strip(".") and name.lower() not in {"broadcast", "server", "system"}
 )
 #: Anything that is in a Python string, halves of surrogate pairs too.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
