@@ -17,8 +17,9 @@ demo:
 
 # The server; options as in `twistd wschat --help`
 [no-exit-message]
+[positional-arguments]
 serve *OPTIONS:
-    @exec twistd --nodaemon --pidfile= --reactor=uvloop wschat {{ OPTIONS }}
+    @exec twistd --nodaemon --pidfile= --reactor=uvloop wschat "$@"
 
 # Chat as USER with the server that `serve` runs
 [no-exit-message]
@@ -53,6 +54,12 @@ coverage:
     coverage run -m twisted.trial tests
     coverage combine --quiet
     python -m scripts.check_coverage
+
+# Faults on purpose, and a count of what was lost: ./just chaos --minutes 10
+[no-exit-message]
+[positional-arguments]
+chaos *OPTIONS:
+    @exec python -m scripts.chaos "$@"
 
 # Remove what was made
 clean:

@@ -10,14 +10,19 @@ from coverage import Coverage
 
 #: Modules without I/O: nothing is in the way of testing every branch.
 PURE: Final = (
+    "wschat/codes.py",
     "wschat/commands.py",
     "wschat/config.py",
     "wschat/hub.py",
     "wschat/identity.py",
     "wschat/limits.py",
+    "wschat/presence.py",
+    "wschat/receipts.py",
     "wschat/timeouts.py",
+    "wschat/v1.py",
     "wschat/wire.py",
     "wschat/client/console.py",
+    "wschat/client/outgoing.py",
     "wschat/client/session.py",
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +127,7 @@ class Process(ProcessProtocol):
     def signal(self, name: str) -> None:
         """Send a signal, unless the process is gone."""
         with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)
+            self.transport.signalProcess(signal.Signals[f"SIG{name}"])
 
     async def end(self, signal: str = "TERM") -> int:
         """End the process; its exit status, negative for the signal that ended it."""
@@ -159,14 +160,19 @@ class Server:
         *options: str,
         tls_port: int = 0,
         server_reactor: str = "default",
+        program: Sequence[str] = ("twistd",),
+        environ: Mapping[str, str] | None = None,
         on_line: Callable[[str, str], None] = lambda name, line: None,
     ) -> Server:
-        """Start a server, and wait until it listens; one that does not is ended."""
-        command = ["twistd", "--nodaemon", "--pidfile=", f"--reactor={server_reactor}", "wschat"]
+        """
+        Start a server, and wait until it listens; one that does not is ended.
+
+        `program` is what runs it in place of `twistd`.  Raises `Missing`.
+        """
+        command = [*program, "--nodaemon", "--pidfile=", f"--reactor={server_reactor}", "wschat"]
         command += [f"--data-dir={data_dir}", f"--listen=:{tls_port}", "--http=:0", *options]
-        process = Process.start(
-            reactor, "server", command, {"HOME": str(data_dir), "PYTHONUNBUFFERED": "1"}, on_line
-        )
+        given = {"HOME": str(data_dir), "PYTHONUNBUFFERED": "1", **(environ or {})}
+        process = Process.start(reactor, "server", command, given, on_line)
         ports = {}
         try:
             for scheme in ("https", "http"):

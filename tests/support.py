@@ -25,12 +25,13 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import gate, store, web, websocket
+from wschat import database, gate, store, web, websocket
 from wschat.accounts import Accounts
+from wschat.codes import CloseCode
 from wschat.hub import Hub
 from wschat.identity import PrivateKey, User
 from wschat.service import ChatService
-from wschat.wire import CloseCode, Message
+from wschat.wire import Message
 
 Result = TypeVar("Result")
 
@@ -97,14 +98,14 @@ class Executor:
 class MemoryStore(store.Store):
     """A store in memory, with an executor each for writing and reading."""
 
-    def __init__(self, engine: sa.Engine | None = None) -> None:
+    def __init__(self, engine: sa.Engine | None = None, *, offline_limit: int = 1000) -> None:
         if engine is None:
-            engine = store.make_engine("sqlite://")
-            store.metadata.create_all(engine)
+            engine = database.make_engine("sqlite://")
+            database.metadata.create_all(engine)
         self.engine = engine
         self.writer = Executor()
         self.reader = Executor()
-        super().__init__(engine, self.writer, self.reader)
+        super().__init__(engine, self.writer, self.reader, offline_limit=offline_limit)
 
 
 def make_user(user_id: str, key: PrivateKey | None = None, created_at: float = NOW) -> User:
@@ -257,6 +258,7 @@ class Client:
         self._clock = clock
         self._data = b""
         self._read = 0
+        self._texts: list[bytes] = []  # that came, and nobody looked at yet
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes, and let the reactor turn end."""
@@ -270,6 +272,23 @@ class Client:
         """Send a message as a classic client does."""
         self.send(TEXT, submission(to, content, **header))
 
+    def send_json(self, frame: dict[str, Any]) -> None:
+        """Send a frame of `wschat.v1`."""
+        self.send(TEXT, encode(frame))
+
+    def submit(self, to: str, content: str, client_id: str, follows: str | None = None) -> None:
+        """Send a message as a client of `wschat.v1` does."""
+        self.send_json(v1_submission(to, content, client_id, follows))
+
+    def ack(self, message_id: int) -> None:
+        """Say that every message up to this one was handled."""
+        self.send_json({"type": "ack", "id": message_id})
+
+    def frames(self, *types: str) -> list[dict[str, Any]]:
+        """The frames that came since the last time; of some types, when any is given."""
+        came = [json.loads(text) for text in self.texts()]
+        return [frame for frame in came if not types or frame["type"] in types]
+
     def messages(self) -> list[dict[str, Any]]:
         """The messages that came since the last time this was asked."""
         return [json.loads(text) for text in self.texts()]
@@ -282,7 +301,7 @@ class Client:
         """The text frames that came since the last time."""
         self._data += b"".join(self.wire.writes[self._read :])
         self._read = len(self.wire.writes)
-        texts = []
+        texts, self._texts = self._texts, []
         while (frame := take_frame(self._data)) is not None:
             opcode, payload, self._data = frame
             if opcode == TEXT:
@@ -295,8 +314,8 @@ class Client:
         return texts
 
     def pong(self) -> None:
-        """Read what came, and answer every ping as any WebSocket library does."""
-        self.texts()
+        """Answer every ping, as any WebSocket library does; what came is to be read yet."""
+        self._texts = self.texts()
         pings, self.pings = self.pings, []
         for payload in pings:
             self.send(PONG, payload)
@@ -319,6 +338,16 @@ def submission(to: str, content: str, **header: Any) -> bytes:
     return json.dumps({"header": head, "body": {"content": content}}).encode()
 
 
+def v1_submission(
+    to: str, content: str, client_id: str, follows: str | None = None
+) -> dict[str, Any]:
+    """A message as a client of `wschat.v1` writes it."""
+    header = {"to": to, "timestamp": "2026-11-22T10:00:00.5Z", "client_id": client_id}
+    if follows is not None:
+        header["follows"] = follows
+    return {"type": "message", "header": header, "body": {"content": content}}
+
+
 @dataclasses.dataclass
 class Limits:
     """What a server in memory allows; generous unless a test is about it."""
@@ -334,6 +363,8 @@ class Limits:
     allowed_origins: frozenset[str] = frozenset()
     registration_open: bool = True
     tls_port: int = 8443
+    offline_limit: int = 1000
+    retention: float = 30 * 86400
 
 
 class Server:
@@ -343,10 +374,10 @@ class Server:
     peers_hold = False
 
     def __init__(self, limits: Limits | None = None, engine: sa.Engine | None = None) -> None:
-        limits = limits or Limits()
+        self.limits = limits = limits or Limits()
         self.clock = Clock()
         self.keys: dict[str, PrivateKey] = {}
-        self.store = MemoryStore(engine)
+        self.store = MemoryStore(engine, offline_limit=limits.offline_limit)
         self.accounts = Accounts(self.store, SECRET, 86400, limits.registration_open)
         self.accounts.load(self.store.all_users())
         self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
@@ -358,6 +389,7 @@ class Server:
             self.wall,
             commands={},
             batch_bytes=128 * 1024,
+            retention=limits.retention,
         )
         self.factory = websocket.ChatFactory(
             self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
@@ -415,6 +447,20 @@ class Server:
         """Let the reactor turn end."""
         self.clock.advance(0)
 
+    def cursor(self, user_id: str) -> int:
+        """The place in the stream that is saved for a user."""
+        return self.store._start((user_id, None), None).position
+
+    def session_place(self, user_id: str, session: str = "default") -> int:
+        """The place that is saved for one of a user's sessions."""
+        return self.store._start((user_id, session), None).position
+
+    def after_crash(self, limits: Limits | None = None) -> Server:
+        """Another server with the same database, as if this one had been killed."""
+        again = Server(limits or self.limits, self.store.engine)
+        again.keys = self.keys
+        return again
+
     def open_wire(self, site: web.ChatSite | None = None, address: str = ADDRESS) -> Wire:
         """A fresh connection to a listener: the TLS one unless told."""
         wire = Wire(self.clock, address)
@@ -455,8 +501,34 @@ class Server:
 
     def connect(self, user_id: str, *, reading: bool = True) -> Client:
         """A WebSocket of a user, whose server side is open; they may not be reading yet."""
-        wire, response = self.upgrade(f"/ws?token={self.token(user_id)}")
+        return self._connect(user_id, reading)
+
+    def connect_v1(
+        self,
+        user_id: str,
+        session: str | None = "default",
+        after: int | None = None,
+        *,
+        reading: bool = True,
+    ) -> Client:
+        """
+        A WebSocket with `wschat.v1`.
+
+        It has resumed `session`, unless that is None; `after` is what its
+        client says that it has handled.
+        """
+        client = self._connect(user_id, reading, sec_websocket_protocol="wschat.v1")
+        if session is not None:
+            resume = {"type": "resume", "session": session}
+            client.send_json(resume if after is None else resume | {"after": after})
+            client.pong()
+        return client
+
+    def _connect(self, user_id: str, reading: bool, **headers: str) -> Client:
+        wire, response = self.upgrade(f"/ws?token={self.token(user_id)}", **headers)
         assert response.status == 101, response
+        protocol = headers.get("sec_websocket_protocol")
+        assert response.headers.get("sec-websocket-protocol") == protocol, response
         client = Client(wire, self.clock)
         client._data, client._read = response.body, len(wire.writes)
         if not reading:
@@ -476,6 +548,11 @@ class Server:
         drained = Deferred.fromCoroutine(self.chat.drain())
         assert drained.called
         self.chat.running = False
+
+    def restart(self) -> Server:
+        """Stop in good order, and start again with the same database."""
+        self.stop()
+        return self.after_crash()
 
 
 UPGRADE: Final = {

@@ -32,6 +32,8 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("outbox-bytes", "WSCHAT_OUTBOX_BYTES", None, 1048576),
     ("max-connections", "WSCHAT_MAX_CONNECTIONS", None, 10000),
     ("max-sessions-per-user", "WSCHAT_MAX_SESSIONS_PER_USER", None, 10),
+    ("offline-limit", "WSCHAT_OFFLINE_LIMIT", None, 1000),
+    ("retention-days", "WSCHAT_RETENTION_DAYS", None, 30.0),
     ("allowed-origins", "WSCHAT_ALLOWED_ORIGINS", "ALLOWED_ORIGINS", frozenset()),
     ("commands", "WSCHAT_COMMANDS", None, ()),
     ("security-log-file", "WSCHAT_SECURITY_LOG_FILE", "SECURITY_LOG_FILE", None),
@@ -55,8 +57,11 @@ WRONG = {
     ),
     "http": (f"{ADDRESS}, or none", ["8080", "NONE", "off", ":99999"]),
     "database": (
-        "a path or sqlite:///PATH",
-        ["postgresql://host/db", "sqlite://x", "mysql+x://h/d", "://"],
+        "a path, sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+        [
+            *("postgresql://host/db", "postgresql+asyncpg://host/db", "sqlite://x", "://"),
+            *("mysql+x://h/d", ":memory:", "sqlite:///:memory:"),
+        ],
     ),
     "token-lifetime": (
         DURATION,
@@ -74,6 +79,8 @@ WRONG = {
     "outbox-bytes": (SIZE, ["1", "1MB", "1073741825", "1e6"]),
     "max-connections": (WHOLE, ["", "0", "-1", "1.5", "1e3", "many", "9" * 5000]),
     "max-sessions-per-user": (WHOLE, ["0", "x"]),
+    "offline-limit": (WHOLE, ["", "0", "-1", "10.0", "none"]),
+    "retention-days": ("a number from 1", ["", "0", "0.5", "-1", "nan", "inf", "30d"]),
     "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
     "allowed-origins": (
         ORIGINS,
@@ -95,7 +102,13 @@ RIGHT: dict[str, dict[str, Any]] = {
         )
     },
     "http": {":80": ":80", "": "", "none": "", "tcp:80": "tcp:80"},
-    "database": {"": "", "/srv/chat.db": "/srv/chat.db", "sqlite:///x.db": "sqlite:///x.db"},
+    "database": {
+        text: text
+        for text in (
+            *("", "/srv/chat.db", "sqlite:///x.db"),
+            *("postgresql+psycopg://u:p@h/d", "postgresql+psycopg:///d"),
+        )
+    },
     "jwt-secret": {"s3cret": "s3cret", " ": " ", "": None},
     "token-lifetime": {
         "1": 1.0,
@@ -118,6 +131,8 @@ RIGHT: dict[str, dict[str, Any]] = {
         "1073741824": 1073741824,
     },
     "max-connections": {"1": 1, "65000": 65000},
+    "offline-limit": {"1": 1, "100000": 100000},
+    "retention-days": {"1": 1.0, "1.5": 1.5, "365": 365.0},
     "commands": {"": (), "one, two.three,": ("one", "two.three")},
     "allowed-origins": {
         "": frozenset(),
@@ -150,10 +165,15 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "outbox-bytes": ("9KiB", 9216),
     "max-connections": ("11", 11),
     "max-sessions-per-user": ("12", 12),
+    "offline-limit": ("13", 13),
+    "retention-days": ("14", 14.0),
     "allowed-origins": ("https://x", frozenset({"https://x"})),
     "commands": ("chat_commands", ("chat_commands",)),
     "security-log-file": ("/log", Path("/log")),
 }
+
+#: The options that nobody is shown: a key, and a URL that may have a password in it.
+SECRETS = ["database", "jwt-secret"]
 
 SECRET = "do-not-print-this-0123456789abcdef"
 
@@ -177,7 +197,11 @@ def complaint(option: str, text: str) -> str:
 def complaints(table: dict[str, tuple[str, list[str]]]) -> tuple[list[str], list[str]]:
     """What is said of each wrong value, and what should be."""
     cases = [(option, text) for option, (_, texts) in table.items() for text in texts]
-    expected = [f"--{option}: {text!r} is not {table[option][0]}" for option, text in cases]
+    shown = ["(not shown)" if option in SECRETS else repr(text) for option, text in cases]
+    expected = [
+        f"--{option}: {text} is not {table[option][0]}"
+        for (option, _), text in zip(cases, shown, strict=True)
+    ]
     return [complaint(option, text) for option, text in cases], expected
 
 
@@ -340,7 +364,7 @@ class PrecedenceTests(SynchronousTestCase):
 
 
 class SecretTests(SynchronousTestCase):
-    """The key that tokens are signed with is never shown."""
+    """The key that tokens are signed with is never shown, nor a database's password."""
 
     def test_repr(self) -> None:
         """Not where a configuration is printed."""
@@ -349,6 +373,17 @@ class SecretTests(SynchronousTestCase):
         for shown in (repr(loaded), str(loaded), f"{[loaded]}"):
             self.assertNotIn(SECRET, shown)
             self.assertNotIn("jwt_secret", shown)
+
+    def test_database_password(self) -> None:
+        """Not where a configuration is printed, and not in an error of its URL."""
+        url = f"postgresql+psycopg://chat:{SECRET}@db/chat"
+        loaded = load({"database": url})
+        self.assertEqual(loaded.database, url)
+        self.assertNotIn(SECRET, repr(loaded))
+        wrong = f"postgresql://chat:{SECRET}@db/chat"
+        for options, environ in (({"database": wrong}, {}), ({}, {"DB_PATH": wrong})):
+            error = self.assertRaises(ConfigError, load, options, **environ)
+            self.assertNotIn(SECRET, str(error))
 
     def test_other_errors(self) -> None:
         """Not in another option's error."""
@@ -378,4 +413,4 @@ class SecretTests(SynchronousTestCase):
 
     def test_only_secret(self) -> None:
         """The table says which options are secret."""
-        self.assertEqual([s.name for s in config.SETTINGS if s.secret], ["jwt-secret"])
+        self.assertEqual([s.name for s in config.SETTINGS if s.secret], SECRETS)

@@ -23,6 +23,8 @@ class ConversationTests(EndToEnd):
         alice, bob = await self.connected(server, "alice", "bob")
         alice.says(f"@bob {WORD}: how are you?")
         await self.sees(bob, f"alice -> bob [VERIFIED]: {WORD}: how are you?")
+        for mark in ("✓", "✓✓"):
+            await self.sees(alice, f"{mark} @bob {WORD}: how are you?")
         text = f'{WORD} <b>&"é"</b> \N{WAVING HAND SIGN}'
         bob.says(f"@alice {text}")
         line = await self.sees(alice, "bob -> alice")
@@ -30,6 +32,9 @@ class ConversationTests(EndToEnd):
         self.assertRegex(line, rf"^\[\d\d:\d\d:\d\d\] {shown}$")
         alice.says(f"!{WORD} for all")
         await self.sees(bob, f"alice -> broadcast [VERIFIED]: {WORD} for all")
+        alice.says("/history bob 5")
+        await self.sees(alice, f"alice -> bob [VERIFIED]: {WORD}: how are you?")
+        await self.sees(alice, "* 2 messages.")
         alice.says("/users")
         await self.sees(alice, "Online: alice, bob")
         await self.sees(alice, "Offline: -")
@@ -39,7 +44,8 @@ class ConversationTests(EndToEnd):
         await self.sees(alice, "Offline: bob")
         alice.says("/quit")
         self.assertEqual(await self.status(alice), 0)
-        self.assertEqual([line for line in alice.lines if "alice ->" in line], [])
+        own = [line for line in alice.lines if "alice ->" in line]
+        self.assertEqual(len(own), 1)  # what /history showed
 
     async def test_bot(self) -> None:
         """message-bot announces itself, and says its text again and again."""
@@ -91,7 +97,7 @@ class ConversationTests(EndToEnd):
         self.assertEqual(await self.status(other), 4)
         self.assertEqual(await self.status(charlie), 5)
         self.assertEqual(said(other), ["* The signature does not fit the challenge."])
-        self.assertEqual(said(charlie), ["* Unknown recipient: nobody."])
+        self.assertEqual(said(charlie), [f"* @nobody {WORD}: Unknown recipient: nobody."])
         alice.says("/users")  # who is none the worse for it
         await self.sees(alice, "Online: alice")
 
@@ -200,6 +206,17 @@ class FilesAndPortsTests(TwistdTests):
             self.assertEqual(status, 1)
             self.assertRegex(err, rf"\Awschat: --(listen|http): .*:{port}\b.*in use\.\n\Z")
             self.assertIn("cannot start: --", out)  # the log has it too
+
+    async def test_in_the_background(self) -> None:
+        """Who starts a server that goes to the background, and cannot, hears why all the same."""
+        home = self.directory()
+        home.mkdir()
+        (home / "file").touch()
+        files = [f"--pidfile={home / 'pid'}", f"--logfile={home / 'log'}"]
+        command = ["twistd", *files, "wschat", f"--data-dir={home / 'file'}"]
+        done = await self.in_thread(run, command, {"HOME": str(home)})
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--data-dir: ", done.stdout + done.stderr)
 
     async def test_certificate(self) -> None:
         """The certificate that was given is the one that is served, and none is made."""

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from scripts.processes import Process, Server
 from tests.endtoend import PATIENCE, WORD, Classic, EndToEnd, Socket, together
-from wschat.client import Client, Heard, Settings, State
+from wschat.client import Client, Heard, Listener, Settings, State
 from wschat.client.accounts import ConnectionProblem
 from wschat.identity import PrivateKey
 
@@ -32,22 +32,24 @@ def stored(server: Server) -> list[tuple[str, str, str]]:
         ).fetchall()
 
 
-class Person:
+class Person(Listener):
     """Somebody with a `wschat.client.Client`, who talks until told to stop."""
 
     def __init__(self, server: Server, number: int) -> None:
         self.name = PEOPLE[number]
         self._others = [PEOPLE[(number + step) % len(PEOPLE)] for step in (1, 7)]
         if number % 10 == 0:
-            self._others.append("")
+            self._others.append("broadcast")
         url = f"https://localhost:{server.tls_port}"
         settings = Settings.from_environ({"WS_SERVER_URL": url, "WS_USER_ID": self.name})
         self.client = Client(reactor, settings, PrivateKey.generate(), self)
-        #: Contents that came, those of them that were not verified, and those that the server
-        #: is known to have dealt with; refusals.
+        #: What was said; contents that came, those of them that were not verified, and those that
+        #: the server is known to have dealt with; the client ids of receipts; refusals.
+        self.said: list[str] = []
         self.contents: list[str] = []
         self.unverified: list[str] = []
         self.accepted: list[str] = []
+        self.receipts: list[str] = []
         self.refusals: list[str] = []
         self.talking = True
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
@@ -58,8 +60,11 @@ class Person:
             self.unverified.append(self.contents[-1])
         self._look()
 
-    def refused(self, text: str) -> None:
+    def refused(self, text: str, client_id: str | None) -> None:
         self.refusals.append(text)
+
+    def stored(self, client_id: str, message_id: int) -> None:
+        self.receipts.append(client_id)
 
     def changed(self, state: State, error: Exception | None) -> None:
         self._look()
@@ -94,10 +99,8 @@ class Person:
             for other in self._others:
                 number += 1
                 said.append(f"{WORD} {self.name} {number}")
-                if other:
-                    self.client.send(other, said[-1])
-                else:
-                    self.client.broadcast(said[-1])
+                self.client.send(other, said[-1])
+            self.said += said
             try:
                 answer = await self.client.command("ping")
             except ConnectionProblem:
@@ -115,8 +118,8 @@ class CrashTests(EndToEnd):
         """
         20 clients and two processes talk, the server is killed, and started again.
 
-        All come back by themselves.  What was delivered or acknowledged is in
-        the database, and what is in the database is delivered, once.
+        All come back by themselves.  All that was said is in the database,
+        once and in its order, and what is in the database is delivered, once.
         """
         server = await self.serve()
         self.patch_trust(server)
@@ -150,6 +153,7 @@ class CrashTests(EndToEnd):
         for person in people:
             person.talking = False
         await together(*talking)
+        await together(*(person.client.settled() for person in people))
 
         rows = stored(server)
         await together(*(person.until(self._has_all(person, rows)) for person in people))
@@ -161,9 +165,15 @@ class CrashTests(EndToEnd):
             self.assertEqual(twice, [])
             # While the server is away, so is the key of a sender whom nobody has asked about yet.
             self.assertLessEqual(set(person.unverified), before)
-            self.assertEqual([r for r in person.refusals if "The connection was" not in r], [])
+            self.assertEqual(person.refusals, [])
+            # Nothing that was said is lost, though nobody but the client said it again.
+            in_order = [content for sender, _, content in rows if sender == person.name]
+            self.assertEqual(in_order, person.said)
+            self.assertEqual(len(set(person.receipts)), len(person.said))
+            self.assertEqual(len(person.receipts), len(person.said))
         for process in (alice, bob):
-            printed = {line.partition("[VERIFIED]: ")[2] for line in process.lines if WORD in line}
+            lines = [line for line in process.lines if " -> " in line]
+            printed = {line.partition("[VERIFIED]: ")[2] for line in lines}
             self.assertLessEqual(printed, in_store)
         await together(*(person.client.stop() for person in people))
 
@@ -201,14 +211,6 @@ class CrashUvloopTests(CrashTests):
     server_reactor = "uvloop"
 
 
-class Nobody:
-    """A listener that does not listen."""
-
-    def heard(self, heard: Heard) -> None: ...
-    def refused(self, text: str) -> None: ...
-    def changed(self, state: State, error: Exception | None) -> None: ...
-
-
 class ClientTests(EndToEnd):
     """A client that gives up."""
 
@@ -220,7 +222,7 @@ class ClientTests(EndToEnd):
             url = f"https://127.0.0.1:{silent.getsockname()[1]}"
             environ = {"WS_SERVER_URL": url, "WS_USER_ID": "u00", "INSECURE_TLS": "true"}
             settings, key = Settings.from_environ(environ), PrivateKey.generate()
-            client = Client(reactor, settings, key, Nobody())
+            client = Client(reactor, settings, key, Listener())
             client.startService()
             accepted, _ = await self.in_thread(silent.accept)
             with accepted:

@@ -18,7 +18,7 @@ from tests.support import (
     request_head,
     submission,
 )
-from wschat.wire import CloseCode
+from wschat.codes import CloseCode
 
 ORIGIN = "https://chat.example"
 
@@ -168,10 +168,16 @@ class GateTests(ServerTests):
         self.assertNotIn("sec-websocket-extensions", response.headers)
 
     def test_version(self) -> None:
-        """A version of the protocol that is not spoken is a 400 that says which are."""
-        response = self.upgrade(sec_websocket_version="99")
-        self.assertEqual(response.status, 400)
-        self.assertIn("13", response.headers["sec-websocket-version"])
+        """A version that is not spoken is a 426 that says which is (RFC 6455 section 4.4)."""
+        for version in ("99", "12", "", "13, 8"):
+            response = self.upgrade(sec_websocket_version=version)
+            self.assertEqual(response.status, 426)
+            self.assertEqual(response.headers["sec-websocket-version"], "13")
+
+    def test_key(self) -> None:
+        """A key that is not 16 bytes in base64 is a 400 (RFC 6455 section 4.2.1)."""
+        for key in ("", "short", "x" * 24, "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQ=x"):
+            self.assertEqual(self.upgrade(sec_websocket_key=key).status, 400, key)
 
 
 class LogTests(ServerTests):

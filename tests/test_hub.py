@@ -1,289 +1,19 @@
-"""Who is connected, where a message goes, and catching up."""
+"""Who is connected, and where a message goes."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import contextlib
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.hub import HELD_ANSWERS, HELD_BYTES, Hub, Refused, Registry, Session
+from wschat.codes import ErrorCode, Refused
+from wschat.hub import Hub, Registry, Session
 from wschat.wire import Message
 
-#: How many of the frames of these tests fit into what a session holds.
-HELD_MESSAGES = 64
 
-
-def frame(message_id: int) -> bytes:
-    """A frame that says which message it is."""
-    return (b"frame %d" % message_id).ljust(HELD_BYTES // HELD_MESSAGES)
-
-
-class Peer:
-    """A session, and what was written to it."""
-
-    def __init__(self, user_id: str = "alice", position: int = 0, live: bool = True) -> None:
-        self.written: list[tuple[bytes, int]] = []
-        self.session = Session(user_id, lambda *written: self.written.append(written))
-        self.session.position = position
-        self.session.live = live
-
-    def deliver(self, *ids: int) -> None:
-        for message_id in ids:
-            self.session.deliver(frame(message_id), message_id)
-
-    def replay(self, *ids: int) -> None:
-        for message_id in ids:
-            self.session.replay(frame(message_id), message_id)
-
-    @property
-    def ids(self) -> list[int]:
-        """The ids that were written, each with its own frame."""
-        assert all(data == frame(message_id) for data, message_id in self.written)
-        return [message_id for _, message_id in self.written]
-
-
-class SessionTests(SynchronousTestCase):
-    """One connection."""
-
-    def test_send(self) -> None:
-        """What is not of the stream goes out at once, while catching up too, and moves nothing."""
-        for live in (True, False):
-            peer = Peer(position=5, live=live)
-            peer.session.send(b"no")
-            self.assertEqual((peer.written, peer.session.position), ([(b"no", 0)], 5))
-
-    def test_new(self) -> None:
-        """A new session has had nothing and is not live."""
-        session = Session("alice", lambda data, message_id: None)
-        self.assertEqual((session.user_id, session.position, session.live), ("alice", 0, False))
-
-    def test_live(self) -> None:
-        """A live session gets a message as it comes, and never one that it had."""
-        peer = Peer(position=3)
-        peer.deliver(2, 3, 4, 4, 7, 6)
-        self.assertEqual((peer.ids, peer.session.position), ([4, 7], 7))
-
-    def test_held(self) -> None:
-        """While it catches up, new messages wait, and come after the old ones."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.replay(1, 2)
-        peer.deliver(4, 5)
-        self.assertEqual(peer.ids, [1, 2])
-        peer.replay(3)
-        self.assertTrue(peer.session.finish_page(3))
-        peer.deliver(6)
-        self.assertEqual((peer.ids, peer.session.live), ([1, 2, 3, 4, 5, 6], True))
-
-    def test_held_and_in_page(self) -> None:
-        """A message that was held and is in the page as well comes once."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.deliver(1, 2, 3)
-        peer.replay(1, 2)
-        self.assertTrue(peer.session.finish_page(2))
-        self.assertEqual(peer.ids, [1, 2, 3])
-
-    def test_answer(self) -> None:
-        """A live session gets an answer at once; it is not of the stream."""
-        peer = Peer(position=5)
-        peer.session.answer(b"pong")
-        self.assertEqual((peer.written, peer.session.position), ([(b"pong", 0)], 5))
-
-    def test_held_answers(self) -> None:
-        """While it catches up answers wait, for what was missed and for what came meanwhile."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.session.answer(b"first")
-        peer.deliver(2)
-        peer.session.answer(b"second")
-        peer.replay(1)
-        self.assertTrue(peer.session.finish_page(1))
-        peer.deliver(3)
-        stream = [(frame(number), number) for number in (1, 2, 3)]
-        answers = [(b"first", 0), (b"second", 0)]
-        self.assertEqual(peer.written, [*stream[:2], *answers, stream[2]])
-
-    def test_answers_outlast_pages(self) -> None:
-        """Another page forgets what was held of the stream, but no answer; each comes once."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.session.answer(b"pong")
-        peer.deliver(*range(1, HELD_MESSAGES + 2))
-        self.assertFalse(peer.session.finish_page(0))
-        self.assertEqual(peer.written, [])
-        for _ in range(2):
-            peer.session.start_page()
-            self.assertTrue(peer.session.finish_page(HELD_MESSAGES + 1))
-        self.assertEqual(peer.written, [(b"pong", 0)])
-
-    def test_most_answers(self) -> None:
-        """Only so many answers are held; the next ones come early rather than not at all."""
-        peer = Peer(live=False)
-        answers = [b"%d" % number for number in range(HELD_ANSWERS + 2)]
-        for answer in answers:
-            peer.session.answer(answer)
-        self.assertEqual(peer.written, [(answer, 0) for answer in answers[HELD_ANSWERS:]])
-        peer.session.finish_page(0)
-        self.assertEqual(peer.written[2:], [(answer, 0) for answer in answers[:HELD_ANSWERS]])
-
-    def test_head(self) -> None:
-        """The page's head counts as had, though its message was for others."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.replay(1)
-        self.assertTrue(peer.session.finish_page(9))
-        peer.deliver(9, 10)
-        self.assertEqual((peer.ids, peer.session.position), ([1, 10], 10))
-
-    def test_head_behind(self) -> None:
-        """A head that is behind, of an empty store say, takes nothing back."""
-        peer = Peer(position=5, live=False)
-        peer.session.start_page()
-        self.assertTrue(peer.session.finish_page(0))
-        peer.deliver(5, 6)
-        self.assertEqual(peer.ids, [6])
-
-    def test_start_page(self) -> None:
-        """What was held before the store is read is left to the page."""
-        peer = Peer(live=False)
-        peer.deliver(1, 2)
-        peer.session.start_page()
-        peer.deliver(3)
-        peer.replay(1, 2)
-        self.assertTrue(peer.session.finish_page(2))
-        self.assertEqual(peer.ids, [1, 2, 3])
-
-    def test_most_held(self) -> None:
-        """As many as it may hold are no overflow."""
-        peer = Peer(live=False)
-        peer.session.start_page()
-        peer.deliver(*range(1, HELD_MESSAGES + 1))
-        self.assertTrue(peer.session.finish_page(0))
-        self.assertEqual(peer.ids, list(range(1, HELD_MESSAGES + 1)))
-
-    def test_overflow(self) -> None:
-        """One more, and it reads another page: with that, all are had once, in order."""
-        peer = Peer(live=False)
-        last = HELD_MESSAGES + 1
-        peer.session.start_page()
-        peer.deliver(*range(1, last + 1))
-        self.assertFalse(peer.session.finish_page(0))
-        self.assertEqual((peer.ids, peer.session.live), ([], False))
-        peer.session.start_page()
-        peer.deliver(last + 1)
-        peer.replay(*range(1, last + 1))
-        self.assertTrue(peer.session.finish_page(last))
-        self.assertEqual(peer.ids, list(range(1, last + 2)))
-
-
-class Stream:
-    """
-    A store, those who dispatch from it, and one session that catches up, a step at a time.
-
-    A message is in the store when it is committed, and is dispatched later,
-    in order.  The store may be read at any moment in between.
-    """
-
-    def __init__(self, cursor: int, page_size: int) -> None:
-        self.stored: list[tuple[int, bool]] = []  # each message's id, and whether it is ours
-        self.page_size = page_size
-        self.peer = Peer(live=False)
-        self.undispatched: deque[int] = deque()
-        self.commit(cursor, True)
-        self.undispatched.clear()  # nobody was there to get the first ones
-        self.peer.session.position = cursor
-        self._catching_up = self._catch_up()
-
-    def commit(self, count: int, ours: bool) -> None:
-        head = len(self.stored)
-        self.stored += [(head + number, ours) for number in range(1, count + 1)]
-        if ours:
-            self.undispatched.extend(self.ours(head))
-
-    def ours(self, after: int) -> list[int]:
-        return [message_id for message_id, ours in self.stored if ours and message_id > after]
-
-    def dispatch(self, count: int) -> None:
-        for _ in range(min(count, len(self.undispatched))):
-            self.peer.deliver(self.undispatched.popleft())
-
-    def _catch_up(self) -> Iterator[None]:
-        session = self.peer.session
-        live = False
-        while not live:
-            session.start_page()
-            yield
-            ids = self.ours(session.position)
-            page, complete, head = (
-                ids[: self.page_size],
-                len(ids) <= self.page_size,
-                len(self.stored),
-            )
-            yield
-            for message_id in page:
-                self.peer.replay(message_id)
-                yield
-            live = complete and session.finish_page(head)
-
-    def catch_up(self, steps: int) -> None:
-        for _ in range(steps):
-            next(self._catching_up, None)
-
-    def finish(self) -> None:
-        """Let everything that is under way come to its end, should it have one."""
-        self.catch_up(100 + 4 * len(self.stored))
-        self.dispatch(len(self.undispatched))
-
-
-SIZES = st.sampled_from([1, 2, 3, 10, HELD_MESSAGES, HELD_MESSAGES + 1, 2 * HELD_MESSAGES])
-ACTIONS = st.one_of(
-    st.tuples(st.just("ours"), SIZES),
-    st.tuples(st.just("others"), st.integers(1, 3)),
-    st.tuples(st.just("dispatch"), SIZES),
-    st.tuples(st.just("catch up"), st.integers(1, 12)),
-)
-
-
-class CatchingUpTests(SynchronousTestCase):
-    """Pages of the store and live messages, in every interleaving."""
-
-    @settings(deadline=None, max_examples=300)
-    @given(st.integers(0, 3), st.integers(1, 400), st.lists(ACTIONS, max_size=25))
-    def test_once_and_in_order(
-        self, cursor: int, page_size: int, actions: list[tuple[str, int]]
-    ) -> None:
-        """A session gets each of its messages exactly once, and in order."""
-        stream = Stream(cursor, page_size)
-        for action, count in actions:
-            if action == "dispatch":
-                stream.dispatch(count)
-            elif action == "catch up":
-                stream.catch_up(count)
-            else:
-                stream.commit(count, action == "ours")
-            had = stream.peer.ids
-            self.assertEqual(had, stream.ours(cursor)[: len(had)])
-        stream.finish()
-        self.assertTrue(stream.peer.session.live)
-        self.assertEqual(stream.peer.ids, stream.ours(cursor))
-
-    def test_overflows(self) -> None:
-        """The same by hand, with a page between and an overflow in each of two pages."""
-        stream = Stream(0, 100)
-        stream.commit(150, True)
-        stream.catch_up(2)
-        for _ in range(2):
-            stream.commit(HELD_MESSAGES + 1, True)
-            stream.commit(1, False)
-            stream.dispatch(2 * HELD_MESSAGES)
-            stream.catch_up(300)
-        stream.finish()
-        self.assertEqual(stream.peer.ids, stream.ours(0))
-        self.assertEqual(len(stream.peer.ids), 150 + 2 * (HELD_MESSAGES + 1))
+def make_session(user_id: str) -> Session:
+    """A session that nobody reads."""
+    return Session(user_id, lambda data, message_id: None, lambda code: None)
 
 
 class RegistryTests(SynchronousTestCase):
@@ -291,10 +21,7 @@ class RegistryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.registry = Registry()
-        self.sessions = {
-            name: Session(name[:-1], lambda data, message_id: None)
-            for name in ("alice1", "alice2", "bob1")
-        }
+        self.sessions = {name: make_session(name[:-1]) for name in ("alice1", "alice2", "bob1")}
 
     def add(self, *names: str) -> None:
         for name in names:
@@ -370,6 +97,28 @@ class RegistryTests(SynchronousTestCase):
         for topic in ("alice", "bob", "broadcast"):
             self.assertEqual(self.registry.subscribers(topic), [])
 
+    def test_of(self) -> None:
+        """A user's own sessions, as a copy: whoever goes through them may let them go."""
+        self.add("alice1", "bob1", "alice2")
+        self.assertEqual(sorted(self.names(self.registry.of("alice"))), ["alice1", "alice2"])
+        self.assertEqual(self.registry.of("carol"), [])
+        for session in self.registry.of("alice"):
+            self.registry.discard(session)
+        self.assertEqual(self.registry.users, ["bob"])
+
+    def test_namesakes(self) -> None:
+        """A user's other connections of the same name; nobody's names are in another's way."""
+        self.add("alice1", "alice2", "bob1")
+        alice1, alice2, bob1 = (self.sessions[name] for name in ("alice1", "alice2", "bob1"))
+        alice1.name = bob1.name = "phone"
+        for session in (alice1, bob1):
+            self.assertEqual(self.registry.namesakes(session), ([], []))
+        alice2.name = "phone"
+        self.assertEqual(self.registry.namesakes(alice1), ([], [alice2]))
+        self.assertEqual(self.registry.namesakes(alice2), ([alice1], []))
+        self.registry.discard(alice2)
+        self.assertEqual(self.registry.namesakes(alice1), ([], []))
+
     def test_discard_stranger(self) -> None:
         """A session that is not registered, or no more, is no error."""
         self.add("alice1")
@@ -388,7 +137,7 @@ class HubTests(SynchronousTestCase):
         self.hub = Hub({"alice", "bob", "carol"}, message_rate=10, message_burst=20)
         self.sessions = {}
         for name in ("alice1", "bob1", "alice2", "bob2", "carol1"):
-            session = self.sessions[name] = Session(name[:-1], lambda data, message_id: None)
+            session = self.sessions[name] = make_session(name[:-1])
             self.hub.registry.add(session)
 
     def recipients(self, sender: str, topic: str) -> list[str]:
@@ -423,6 +172,7 @@ class HubTests(SynchronousTestCase):
             hub.admit(Message("alice", topic, "hi", ""))
         error = self.assertRaises(Refused, hub.admit, Message("alice", "mallory", "hi", ""))
         self.assertEqual(str(error), "Unknown recipient: mallory.")
+        self.assertEqual(error.code, ErrorCode.UNKNOWN_RECIPIENT)
 
     def test_users_are_looked_up(self) -> None:
         """Whoever registers later can be written to."""
@@ -434,6 +184,24 @@ class HubTests(SynchronousTestCase):
 
     def test_rate(self) -> None:
         """The classic rate: 20 at once, 10 a second after that, each user for themselves."""
-        allowed = [sum(self.hub.within_rate("alice", now) for _ in range(50)) for now in (0, 1, 9)]
-        self.assertEqual(allowed, [20, 10, 20])
-        self.assertTrue(self.hub.within_rate("bob", 0))
+
+        def allowed(user_id: str, now: float) -> int:
+            count = 0
+            with contextlib.suppress(Refused):
+                for _ in range(50):
+                    self.hub.count(user_id, now)
+                    count += 1
+            return count
+
+        self.assertEqual([allowed("alice", now) for now in (0, 1, 9)], [20, 10, 20])
+        self.assertEqual(allowed("bob", 9), 20)
+
+    def test_wait(self) -> None:
+        """Who is refused is told how long to wait, in whole milliseconds, and waits that long."""
+        hub = Hub({"alice"}, message_rate=8, message_burst=1)
+        hub.count("alice", 0)
+        error = self.assertRaises(Refused, hub.count, "alice", 0)
+        self.assertEqual((error.code, error.wait), (ErrorCode.RATE_LIMITED, 125))
+        error = self.assertRaises(Refused, hub.count, "alice", 0.0625)
+        self.assertEqual(error.wait, 63)  # 62.5, and not too early
+        hub.count("alice", 0.0625 + 0.063)

@@ -25,6 +25,7 @@ RUN_BY = {
     "./just test": "CI, as a part of ./just check",
     "./just check": "CI",
     "./just --list": "RecipeTests",
+    "./just chaos --minutes 1": "tests/test_chaos.py, for less long",
 }
 
 
@@ -59,7 +60,7 @@ class TextTests(SynchronousTestCase):
         rows = re.findall(r"^\| `--([a-z-]+)` \| `?([^`|]*?)`? \|", README, re.MULTILINE)
         self.assertGreater(len(rows), 5)
         for name, default in rows:
-            if name not in ("data-dir", "commands", "allowed-origins"):
+            if name not in ("data-dir", "database", "commands", "allowed-origins"):
                 self.assertEqual(settings[name].default, default, name)
 
     def test_links(self) -> None:

@@ -15,7 +15,7 @@ from tests.support import (
     make_message,
     submission,
 )
-from wschat import service
+from wschat import commits
 from wschat.identity import PrivateKey, Sealed, seal, sign_content, verify_content
 
 
@@ -408,7 +408,7 @@ class CommitTests(ServerTests):
         self.writer.fail(OSError("disk full"))
         self.writer.fail(OSError("disk full"))
         self.server.turn()
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)  # however long it lasts
         for client, senders in ((self.alice, ["system", "server"]), (self.bob, ["system"])):
             messages = client.messages()
             self.assertEqual([message["header"]["from"] for message in messages], senders)
@@ -421,7 +421,7 @@ class CommitTests(ServerTests):
 
     def test_full_queue(self) -> None:
         """When too much waits to be stored, senders are told, and what was accepted is kept."""
-        self.patch(service, "QUEUE_BYTES", 1000)
+        self.patch(commits, "QUEUE_BYTES", 1000)
         self.alice.say("bob", "occupies the writer")
         self.alice.say("bob", "x" * 600)
         self.alice.say("bob", "y" * 600)
@@ -453,6 +453,17 @@ class CommitTests(ServerTests):
         self.server.turn()
         self.assertEqual(len(self.flushLoggedErrors()), 1)
         self.assertEqual(self.bob.contents(), ["behind it"])
+
+    def test_one_recipients_fault(self) -> None:
+        """When one recipient cannot be written to, the others get the message."""
+        (carol,) = self.connect("carol")
+        (faulty,) = self.server.hub.registry.of("bob")
+        self.patch(faulty, "_write", None)
+        self.alice.say("broadcast", "all")
+        self.writer.release()
+        self.server.turn()
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(carol.contents(), ["all"])
 
     def test_a_turn_of_many(self) -> None:
         """Frames that come in one read are stored in two commits at most, in order."""

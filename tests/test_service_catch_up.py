@@ -8,14 +8,13 @@ from tests.support import (
     TEXT,
     Client,
     Limits,
-    Server,
     ServerTests,
     client_frame,
     submission,
 )
 from wschat import hub
+from wschat.codes import CloseCode
 from wschat.store import PAGE_MESSAGES
-from wschat.wire import CloseCode
 
 
 def numbers(count: int, start: int = 0) -> list[str]:
@@ -285,9 +284,6 @@ class MeanwhileTests(ServerTests):
 class PlaceTests(ServerTests):
     """Places in the stream: when they are saved, and what they save."""
 
-    def cursor(self, user_id: str) -> int:
-        return self.successResultOf(self.server.store.cursor(user_id))
-
     def test_saved_every_second(self) -> None:
         """A place is saved within a second, without any message, and once."""
         alice, bob = self.connect("alice", "bob")
@@ -295,7 +291,7 @@ class PlaceTests(ServerTests):
         bob.pong()
         calls = self.server.store.writer.calls
         self.server.advance(5)
-        self.assertEqual(self.cursor("bob"), 1)
+        self.assertEqual(self.server.cursor("bob"), 1)
         self.assertEqual(self.server.store.writer.calls, calls + 1)
 
     def test_saved_with_messages(self) -> None:
@@ -304,7 +300,7 @@ class PlaceTests(ServerTests):
         alice.say("bob", "1")
         bob.pong()
         alice.say("bob", "2")
-        self.assertEqual(self.cursor("bob"), 1)
+        self.assertEqual(self.server.cursor("bob"), 1)
 
     def test_known_before_it_is_saved(self) -> None:
         """Who comes back before their place is saved does not get things again."""
@@ -337,7 +333,7 @@ class PlaceTests(ServerTests):
         self.server.store.writer.held = False
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.server.advance(1)
-        self.assertEqual(self.cursor("bob"), 1)
+        self.assertEqual(self.server.cursor("bob"), 1)
 
     def test_failure_does_not_set_back(self) -> None:
         """A save that failed does not undo what was confirmed meanwhile."""
@@ -352,24 +348,18 @@ class PlaceTests(ServerTests):
         self.server.store.writer.held = False
         self.flushLoggedErrors(OSError)
         self.server.advance(1)
-        self.assertEqual(self.cursor("bob"), 2)
+        self.assertEqual(self.server.cursor("bob"), 2)
 
 
 class RestartTests(ServerTests):
     """A server that stops and starts again with the same database."""
-
-    def restart(self) -> Server:
-        self.server.stop()
-        again = Server(engine=self.server.store.engine)
-        again.keys = self.server.keys
-        return again
 
     def test_nothing_comes_again(self) -> None:
         """After a clean stop, what was read does not come again, though no pong was sent."""
         alice, bob = self.connect("alice", "bob")
         alice.say("bob", "read")
         self.assertEqual(bob.contents(), ["read"])
-        again = self.restart()
+        again = self.server.restart()
         self.assertEqual(again.connect("bob").messages(), [])
 
     def test_users_and_offline_messages_stay(self) -> None:
@@ -377,7 +367,7 @@ class RestartTests(ServerTests):
         (alice,) = self.connect("alice")
         self.server.add_user("bob")
         alice.say("bob", "missed")
-        again = self.restart()
+        again = self.server.restart()
         bob = again.connect("bob")
         self.assertEqual(bob.contents(), ["missed"])
         again.connect("alice").say("bob", "new")
@@ -387,7 +377,7 @@ class RestartTests(ServerTests):
         """A token from before the restart still opens a WebSocket."""
         self.server.add_user("alice")
         token = self.server.token("alice")
-        _, response = self.restart().upgrade(f"/ws?token={token}")
+        _, response = self.server.restart().upgrade(f"/ws?token={token}")
         self.assertEqual(response.status, 101)
 
 
@@ -430,7 +420,7 @@ class DrainTests(ServerTests):
         self.alice.say("bob", "1")
         self.bob.pong()
         self.successResultOf(self.drain())
-        self.assertEqual(self.successResultOf(self.server.store.cursor("bob")), 1)
+        self.assertEqual(self.server.cursor("bob"), 1)
 
     def test_saves_places_that_came_during_a_commit(self) -> None:
         """… even when they were confirmed while a commit was under way."""
@@ -442,7 +432,7 @@ class DrainTests(ServerTests):
         for _ in range(2):
             self.writer.release()
         self.successResultOf(draining)
-        self.assertEqual(self.successResultOf(self.server.store.cursor("bob")), 1)
+        self.assertEqual(self.server.cursor("bob"), 1)
 
     def test_ends_when_the_store_fails(self) -> None:
         """A store that fails does not keep the server from stopping."""

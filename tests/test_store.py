@@ -1,19 +1,32 @@
-"""Tests of `wschat.store`."""
+"""Tests of `wschat.store`: messages in, and users."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, cast
-
 import sqlalchemy as sa
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.support import NOW, MemoryStore, make_message, make_user
+from tests.stores import OnFile, OnPostgreSQL, StoreTests, named
+from tests.support import NOW, make_message, make_user
 from wschat import store
 from wschat.identity import User
 from wschat.wire import Message
+
+#: What a text may hold that a database, or a way to it, could trip over.
+ODD_TEXTS = (
+    "",
+    " ",
+    "\0",
+    "a\0b\0\0",
+    "\ue000",
+    "\ue0000",
+    "\ue000e",
+    "\ue000\0\ue0000\ue000e\0e0",
+    "\ue000\ue000",
+    "\u2028 <\U0001f600> \ufeff\uffff",
+    "e\u0301 \u00e9 I\u0307",
+    "'; DROP TABLE messages; -- \\ %s ? :user {}",
+    "\r\n\t\x7f\x1b[0m",
+    "x" * 65536,
+)
 
 
 def _broken(content: str = "broken") -> Message:
@@ -23,37 +36,14 @@ def _broken(content: str = "broken") -> Message:
     return message
 
 
-class _MemoryTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.store = MemoryStore()
-
-    def append(self, *batch: Message, **positions: int) -> range:
-        return self.successResultOf(self.store.append(batch, positions, NOW))
-
-    def fill(self, count: int, sender: str = "alice", topic: str = "bob") -> range:
-        return self.append(*(make_message(sender, topic, str(n)) for n in range(count)))
-
-    def page(self, user_id: str, after: int = 0, limit: int = 100) -> store.Page:
-        return self.successResultOf(self.store.page(user_id, after, limit))
-
-    def contents(self, user_id: str, after: int = 0) -> list[str]:
-        return [message.content for message in self.page(user_id, after).messages]
-
-    def cursor(self, user_id: str) -> int:
-        return self.successResultOf(self.store.cursor(user_id))
-
-    def add_user(self, user_id: str) -> None:
-        self.successResultOf(self.store.add_user(make_user(user_id)))
-
-
-class AppendTests(_MemoryTests):
+class AppendTests(StoreTests):
     """Storing messages."""
 
     def test_ids_ascend(self) -> None:
         """Ids begin at 1, are consecutive within a batch, and go on in the next."""
-        self.assertEqual(list(self.fill(3)), [1, 2, 3])
-        self.assertEqual(list(self.fill(1)), [4])
-        self.assertEqual(list(self.fill(2)), [5, 6])
+        self.assertEqual(self.fill(3), [1, 2, 3])
+        self.assertEqual(self.fill(1), [4])
+        self.assertEqual(self.fill(2), [5, 6])
 
     def test_ids_fit_the_messages(self) -> None:
         """The n-th id is the n-th message's."""
@@ -63,144 +53,233 @@ class AppendTests(_MemoryTests):
 
     def test_nothing(self) -> None:
         """An empty batch has no ids."""
-        self.assertEqual(list(self.append()), [])
+        appended = self.append()
+        self.assertEqual(list(appended.ids), [])
+        self.assertEqual(set(appended.repeats) | set(appended.full), set())
 
     def test_everything_is_kept(self) -> None:
-        """A message comes back as it was, signature and encryption fields included."""
+        """A message comes back as it was, client id, signature and encryption fields included."""
         message = Message(
-            "alice", "bob", "\u2028 <\U0001f600>", "2026-11-22T10:00:00.123456789+05:30",
-            "signature", "wrapped key", "nonce",
+            "alice", "bob", "content", "2026-11-22T10:00:00.123456789+05:30",
+            "signature", "wrapped key", "nonce", client_id="c" * 64,
         )  # fmt: skip
         self.append(message)
         (kept,) = self.page("bob").messages
         message.id = 1
         self.assertEqual(kept, message)
 
+    def test_odd_texts(self) -> None:
+        """Whatever a text holds, it comes back as it was, in every field that is free text."""
+        self.append(
+            *(
+                Message("alice", "bob", text, "2026-11-22T10:00:00Z", text, text, text)
+                for text in ODD_TEXTS
+            )
+        )
+        kept = self.page("bob").messages
+        for message, text in zip(kept, ODD_TEXTS, strict=True):
+            fields = (message.content, message.signature)
+            self.assertEqual(fields, (text, text))
+            self.assertEqual((message.encrypted_key, message.encryption_nonce), (text, text))
+        (again,) = self.successResultOf(self.store.history("alice", "bob", 5, 3, 10)).messages
+        self.assertEqual(again.content, ODD_TEXTS[3])
+
     def test_all_or_nothing(self) -> None:
-        """When one message cannot be stored, none is, and no cursor moves."""
-        self.add_user("bob")
+        """When one message cannot be stored, none is, and no place moves."""
+        self.add_users("bob")
         batch = [make_message("alice", "bob", "good"), _broken()]
-        failed = self.store.append(batch, {"bob": 7}, NOW)
+        places: dict[store.Place, int] = {("bob", None): 7, ("bob", "phone"): 7}
+        failed = self.store.append(batch, places, (), NOW)
         self.failureResultOf(failed, sa.exc.IntegrityError)
-        self.assertEqual(self.page("bob").messages, [])
-        self.assertEqual(self.cursor("bob"), 0)
+        self.assertEqual(self.page("bob"), store.Page([], 0, True))
+        self.assertEqual(self.start("bob", "phone"), store.Start(0, True, 0, known=False))
 
     def test_goes_on_after_failure(self) -> None:
         """After a batch that failed, the next one is stored."""
-        self.failureResultOf(self.store.append([_broken()], {}, NOW))
+        self.failureResultOf(self.store.append([_broken()], {}, (), NOW))
         self.fill(1)
         self.assertEqual(self.contents("bob"), ["0"])
 
-    def test_ids_are_never_given_again(self) -> None:
-        """The id of a message that was deleted, even the newest, is not used for another."""
+
+class AppendFileTests(OnFile, AppendTests):
+    pass
+
+
+class AppendPostgreSQLTests(OnPostgreSQL, AppendTests):
+    pass
+
+
+class IdempotenceTests(StoreTests):
+    """A sender's client id names one message, however often it is sent."""
+
+    def test_across_batches(self) -> None:
+        """A message that was stored before is answered with the first one's id; that one stays."""
+        self.append(named("x", "first"))
+        appended = self.append(named("x", "second"))
+        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1], {0}))
+        self.assertEqual(self.contents("bob"), ["first"])
+
+    def test_within_a_batch(self) -> None:
+        """Of two messages with one client id in one batch, the first is stored."""
+        appended = self.append(named("x", "first"), named("x", "second"), named("y", "third"))
+        self.assertEqual(list(appended.ids), [1, 1, 3])
+        self.assertEqual(set(appended.repeats), {1})
+        self.assertEqual(self.contents("bob"), ["first", "third"])
+
+    def test_mixed(self) -> None:
+        """Old, new, and messages without a client id: each has its own id, in order."""
+        self.append(named("a"), named("b"))
+        appended = self.append(
+            named("b"), named("c", "c"), make_message("alice", "bob", "-"), named("c"), named("a")
+        )
+        self.assertEqual(list(appended.ids), [2, 4, 5, 4, 1])
+        self.assertEqual(set(appended.repeats), {0, 3, 4})
+        kept = [(message.id, message.content) for message in self.page("bob", 2).messages]
+        self.assertEqual(kept, [(4, "c"), (5, "-")])
+
+    def test_ids_after_repeats(self) -> None:
+        """What is stored after a batch of repeats has an id that no other message has."""
+        self.append(named("x"))
+        self.append(named("x"), named("x"))
+        (new,) = self.append(named("y")).ids
+        self.assertEqual([message.id for message in self.page("bob").messages], [1, new])
+        self.assertGreater(new, 1)
+
+    def test_only_the_senders_own(self) -> None:
+        """Two senders may use the same client id."""
+        appended = self.append(named("x"), named("x", sender="carol"))
+        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 2], set()))
+
+    def test_whoever_it_is_for(self) -> None:
+        """A client id that was used for one recipient names that message for all."""
+        self.append(named("x"))
+        appended = self.append(named("x", topic="carol"), named("x", topic="broadcast"))
+        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 1], {0, 1}))
+        self.assertEqual(self.contents("carol"), [])
+
+    def test_exact(self) -> None:
+        """Client ids that differ in case only are two."""
+        self.assertEqual(set(self.append(named("x"), named("X")).repeats), set())
+
+    def test_without_one(self) -> None:
+        """The same message twice, without a client id, is two."""
+        self.append(make_message("alice", "bob", "hi"), make_message("alice", "bob", "hi"))
+        self.assertEqual(self.contents("bob"), ["hi", "hi"])
+
+    def test_places_move_with_repeats(self) -> None:
+        """A batch of nothing but repeats moves places all the same."""
+        self.add_users("bob")
+        self.append(named("x"))
+        self.append(named("x"), places={("bob", None): 1})
+        self.assertEqual(self.cursor("bob"), 1)
+
+
+class IdempotenceFileTests(OnFile, IdempotenceTests):
+    pass
+
+
+class IdempotencePostgreSQLTests(OnPostgreSQL, IdempotenceTests):
+    pass
+
+
+class OfflineLimitTests(StoreTests):
+    """How much may wait for a user who is away."""
+
+    offline_limit = 3
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.add_users("alice", "bob", "carol")
+
+    def send(self, *batch: Message, away: tuple[str, ...] = ("bob",)) -> tuple[list[int], set[int]]:
+        """The ids, and which of the batch found no room."""
+        appended = self.append(*batch, away=away)
+        return list(appended.ids), set(appended.full)
+
+    def test_within_a_batch(self) -> None:
+        """What fits of a batch is stored, in order; the rest is not."""
+        batch = [make_message("alice", "bob", str(n)) for n in range(5)]
+        self.assertEqual(self.send(*batch), ([1, 2, 3, 0, 0], {3, 4}))
+        self.assertEqual(self.contents("bob"), ["0", "1", "2"])
+
+    def test_across_batches(self) -> None:
+        """What waits already counts."""
+        self.fill(2)
+        batch = [make_message("alice", "bob", str(n)) for n in range(2)]
+        self.assertEqual(self.send(*batch), ([3, 0], {1}))
+        self.assertEqual(self.send(batch[0]), ([0], {0}))
+
+    def test_acknowledged(self) -> None:
+        """What the user has read with any session does not count."""
         self.fill(3)
-        with self.store.engine.begin() as connection:
-            connection.execute(sa.delete(store.messages))
-        self.assertEqual(list(self.fill(1)), [4])
+        self.move("bob", 2)
+        batch = [make_message("alice", "bob", str(n)) for n in range(3)]
+        self.assertEqual(self.send(*batch)[1], {2})
 
+    def test_only_who_is_away(self) -> None:
+        """The inbox of a user who is connected has no bound, nor have the broadcasts."""
+        batch = [make_message("alice", ("bob", "broadcast")[n % 2], str(n)) for n in range(10)]
+        self.assertEqual(self.send(*batch, away=()), (list(range(1, 11)), set()))
+        self.assertEqual(self.send(*batch[1::2], away=("bob",))[1], set())
 
-class CursorTests(_MemoryTests):
-    """Everybody's place in the stream."""
-
-    def test_unknown_user(self) -> None:
-        """Who is not registered has position 0, and does not get one."""
-        self.append(ghost=5)
-        self.assertEqual(self.cursor("ghost"), 0)
-
-    def test_moves_forward_only(self) -> None:
-        """A cursor that is told to go back stays."""
-        self.add_user("alice")
-        for position, expected in ((5, 5), (3, 5), (5, 5), (9, 9)):
-            self.append(alice=position)
-            self.assertEqual(self.cursor("alice"), expected)
-
-    def test_each_has_their_own(self) -> None:
-        """Several cursors move in one commit, each to its own place."""
-        self.add_user("alice")
-        self.add_user("bob")
-        self.append(make_message("alice", "bob", "hi"), alice=1, bob=4)
-        self.assertEqual((self.cursor("alice"), self.cursor("bob")), (1, 4))
-
-    def test_registration_is_after_what_is_stored(self) -> None:
-        """Who registers has no part in what was said before."""
-        self.fill(3, topic="broadcast")
-        self.add_user("bob")
-        self.assertEqual(self.cursor("bob"), 3)
-
-
-class PageTests(_MemoryTests):
-    """What a user has not had yet."""
-
-    def test_inbox_and_broadcasts_in_order(self) -> None:
-        """A user's direct messages and others' broadcasts come together, by id."""
-        self.append(
-            make_message("alice", "bob", "1"),
-            make_message("alice", "broadcast", "2"),
-            make_message("carol", "bob", "3"),
-            make_message("carol", "broadcast", "4"),
-        )
-        self.assertEqual(self.contents("bob"), ["1", "2", "3", "4"])
-
-    def test_nobody_elses(self) -> None:
-        """Neither others' direct messages nor a user's own broadcasts are in it."""
-        self.append(
-            make_message("bob", "broadcast", "own broadcast"),
-            make_message("alice", "carol", "for carol"),
-            make_message("bob", "alice", "for alice"),
-        )
-        self.assertEqual(self.contents("bob"), [])
-
-    def test_own_direct_message(self) -> None:
-        """A message to oneself is in one's inbox."""
-        self.append(make_message("bob", "bob", "note"))
-        self.assertEqual(self.contents("bob"), ["note"])
-
-    def test_after(self) -> None:
-        """Only what comes after the position is read."""
-        self.fill(4)
-        self.assertEqual(self.contents("bob", after=2), ["2", "3"])
-        self.assertEqual(self.contents("bob", after=4), [])
-
-    def test_pages_follow_each_other(self) -> None:
-        """Page after page, a user gets everything once, in order, across both topics."""
-        self.append(
-            *(make_message("alice", ("bob", "broadcast")[n % 3 == 0], str(n)) for n in range(10))
-        )
-        seen, after, sizes = [], 0, []
-        for _ in range(4):
-            page = self.page("bob", after, limit=3)
-            seen += [message.content for message in page.messages]
-            sizes.append((len(page.messages), page.complete))
-            after = page.messages[-1].id
-        self.assertEqual(seen, [str(n) for n in range(10)])
-        self.assertEqual(sizes, [(3, False), (3, False), (3, False), (1, True)])
-
-    def test_full_page_is_not_complete(self) -> None:
-        """A page that is full may not be the last; the one after it is empty and complete."""
+    def test_each_recipient_has_their_own(self) -> None:
+        """An inbox that is full costs other recipients nothing."""
         self.fill(3)
-        self.assertFalse(self.page("bob", limit=3).complete)
-        self.assertEqual(self.page("bob", after=3, limit=3), store.Page([], 3, True))
+        ids, full = self.send(
+            make_message("alice", "carol", "1"),
+            make_message("alice", "bob", "2"),
+            make_message("alice", "carol", "3"),
+            away=("bob", "carol"),
+        )
+        self.assertEqual((ids, full), ([4, 0, 6], {1}))
+        self.assertEqual(self.contents("carol"), ["1", "3"])
 
-    def test_head(self) -> None:
-        """The head is the newest message of all, whoever it is for."""
-        self.assertEqual(self.page("bob"), store.Page([], 0, True))
-        self.fill(2, topic="carol")
-        self.assertEqual(self.page("bob"), store.Page([], 2, True))
+    def test_repeat_to_a_full_inbox(self) -> None:
+        """A message that was stored while there was room is answered with its id."""
+        self.append(named("x"), named("y"), named("z"))
+        appended = self.append(named("y"), named("new"), away=["bob"])
+        self.assertEqual(list(appended.ids), [2, 0])
+        self.assertEqual((set(appended.repeats), set(appended.full)), ({0}, {1}))
 
-    def test_default_limit(self) -> None:
-        """A page has at most `PAGE_MESSAGES` messages unless told."""
-        self.fill(store.PAGE_MESSAGES + 1)
-        page = self.successResultOf(self.store.page("bob", 0))
-        self.assertEqual(len(page.messages), store.PAGE_MESSAGES)
+    def test_repeats_take_no_room(self) -> None:
+        """What is sent again, in this batch or after another, leaves the room to what is new."""
+        self.append(named("x"))
+        batch = [named("x"), named("y"), named("y"), named("x"), named("z"), named("more")]
+        appended = self.append(*batch, away=["bob"])
+        self.assertEqual(list(appended.ids), [1, 3, 3, 1, 6, 0])
+        self.assertEqual((set(appended.repeats), set(appended.full)), ({0, 2, 3}, {5}))
+
+    def test_twice_too_many(self) -> None:
+        """Of a message that found no room, the repeat in the same batch finds none either."""
+        self.fill(3)
+        appended = self.append(named("x"), named("x"), away=["bob"])
+        self.assertEqual((list(appended.ids), set(appended.full)), ([0, 0], {0, 1}))
+
+    def test_room_again(self) -> None:
+        """A message that found no room is stored when it is sent again and there is."""
+        self.fill(3)
+        self.append(named("x"), away=["bob"])
+        self.move("bob", 1)
+        appended = self.append(named("x", "late"), away=["bob"])
+        self.assertEqual((len(appended.repeats), len(appended.full)), (0, 0))
+        self.assertEqual(self.contents("bob", 3), ["late"])
 
 
-class UserTests(_MemoryTests):
+class OfflineLimitFileTests(OnFile, OfflineLimitTests):
+    pass
+
+
+class OfflineLimitPostgreSQLTests(OnPostgreSQL, OfflineLimitTests):
+    pass
+
+
+class UserTests(StoreTests):
     """Registered users."""
 
     def test_kept(self) -> None:
         """Users come back as they were, one without an X25519 key too."""
-        alice, bob = make_user("alice"), make_user("bob")
-        bob = User(bob.user_id, bob.username, bob.public_key, None, bob.created_at)
+        alice, bob = make_user("alice", created_at=NOW + 0.123456), make_user("b" * 64)
+        bob = User(bob.user_id, "B\u00f6b \U0001f600", bob.public_key, None, bob.created_at)
         for user in (alice, bob):
             self.successResultOf(self.store.add_user(user))
         self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [alice, bob])
@@ -215,155 +294,28 @@ class UserTests(_MemoryTests):
 
     def test_taken_keeps_the_place(self) -> None:
         """A refused registration does not move the cursor of the user who is there."""
-        self.add_user("alice")
+        self.add_users("alice")
         self.fill(3)
         self.failureResultOf(self.store.add_user(make_user("alice")), store.UserExists)
         self.assertEqual(self.cursor("alice"), 0)
 
+    def test_last_seen(self) -> None:
+        """Of users it is known when they were last there, once they were."""
+        self.add_users("alice", "bob", "carol")
+        self.assertEqual(self.store.last_seen(), {})
+        self.successResultOf(self.store.seen({"alice": NOW, "bob": NOW + 0.5, "ghost": NOW}))
+        self.successResultOf(self.store.seen({"alice": NOW + 2}))
+        self.assertEqual(self.store.last_seen(), {"alice": NOW + 2, "bob": NOW + 0.5})
 
-class FileTests(SynchronousTestCase):
-    """Databases in files."""
-
-    def engine(self, url: str) -> sa.Engine:
-        engine = store.make_engine(url)
-        self.addCleanup(engine.dispose)
-        return engine
-
-    def file_engine(self) -> sa.Engine:
-        return self.engine(f"sqlite:///{self.mktemp()}")
-
-    def pragma(self, engine: sa.Engine, name: str) -> Any:
-        with engine.connect() as connection:
-            return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-
-    def test_durability(self) -> None:
-        """Every connection has a write-ahead log and full synchronisation (2 is FULL)."""
-        engine = self.file_engine()
-        with engine.connect() as held, engine.connect() as other:
-            for connection in (held, other):
-                found = [
-                    connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-                    for name in ("journal_mode", "synchronous")
-                ]
-                self.assertEqual(found, ["wal", 2])
-        self.assertGreaterEqual(self.pragma(engine, "busy_timeout"), 1000)
-
-    def schema(self, engine: sa.Engine) -> dict[str, Any]:
-        """Tables, columns, types, keys and indexes, as the database tells them."""
-        inspector = sa.inspect(engine)
-        return {
-            name: {
-                "columns": [
-                    (
-                        c["name"],
-                        str(c["type"]),
-                        c["nullable"],
-                        c["default"],
-                        str(c.get("primary_key")),
-                    )
-                    for c in inspector.get_columns(name)
-                ],
-                "indexes": inspector.get_indexes(name),
-                "key": inspector.get_pk_constraint(name),
-                "unique": inspector.get_unique_constraints(name),
-                "autoincrement": "AUTOINCREMENT" in self.created(engine, name),
-            }
-            for name in sorted(inspector.get_table_names())
-            if name != "alembic_version"
-        }
-
-    def created(self, engine: sa.Engine, name: str) -> str:
-        with engine.connect() as connection:
-            sql = connection.exec_driver_sql(
-                "SELECT sql FROM sqlite_master WHERE name = ?", (name,)
-            )
-            return str(sql.scalar_one())
-
-    def test_migrations_make_what_is_declared(self) -> None:
-        """A database made by the migrations equals one made from the declared tables."""
-        migrated, declared = self.file_engine(), self.file_engine()
-        store.migrate(migrated)
-        store.metadata.create_all(declared)
-        self.assertEqual(self.schema(migrated), self.schema(declared))
-        self.assertEqual(sorted(self.schema(migrated)), ["cursors", "messages", "users"])
-
-    def test_migrate_twice(self) -> None:
-        """A database that is up to date keeps what is in it."""
-        engine = self.file_engine()
-        store.migrate(engine)
-        first = MemoryStore(engine)
-        self.successResultOf(first.add_user(make_user("alice")))
-        store.migrate(engine)
-        self.assertEqual([user.user_id for user in first.all_users()], ["alice"])
-
-    def test_survives_a_restart(self) -> None:
-        """Messages, cursors and ids go on where they were in a database that is opened again."""
-        path = self.mktemp()
-        first = MemoryStore(self.engine(f"sqlite:///{path}"))
-        store.migrate(first.engine)
-        self.successResultOf(first.add_user(make_user("bob")))
-        hello = make_message("alice", "bob", "hello")
-        self.successResultOf(first.append([hello], {"bob": 1}, NOW))
-        first.engine.dispose()
-        second = MemoryStore(self.engine(f"sqlite:///{path}"))
-        self.assertEqual(self.successResultOf(second.cursor("bob")), 1)
-        ids = self.successResultOf(second.append([hello], {}, NOW))
-        self.assertEqual(list(ids), [2])
-
-    def test_url(self) -> None:
-        """A database is a path, a URL, or by default in the data directory."""
-        home = Path("/var/lib/wschat")
-        for given, url in (
-            ("", "sqlite:////var/lib/wschat/wschat.sqlite3"),
-            ("chat.db", "sqlite:///chat.db"),
-            ("/data/chat.db", "sqlite:////data/chat.db"),
-            ("sqlite:////data/chat.db", "sqlite:////data/chat.db"),
-        ):
-            self.assertEqual(str(store.database_url(given, home)), url)
+    def test_nobody_seen(self) -> None:
+        """To have seen nobody is no error."""
+        self.successResultOf(self.store.seen({}))
+        self.assertEqual(self.store.last_seen(), {})
 
 
-class ThreadedTests(TestCase):
-    """The store with threads of its own."""
+class UserFileTests(OnFile, UserTests):
+    pass
 
-    def setUp(self) -> None:
-        engine = store.make_engine(f"sqlite:///{self.mktemp()}")
-        store.migrate(engine)
-        self.store = store.ThreadedStore(engine, cast(Any, reactor))
-        self.addCleanup(self.store.close)
 
-    async def test_concurrent_use(self) -> None:
-        """Many writes and reads at once: every message has its own id, in the order of calls."""
-        writes: list[Deferred[range]] = []
-        reads: list[Deferred[store.Page]] = []
-        for n in range(40):
-            batch = [make_message("alice", "bob", f"{n}.{part}") for part in range(3)]
-            writes.append(self.store.append(batch, {}, NOW))
-            reads.append(self.store.page("bob", 0, 1000))
-        ids = [number for batch in await gatherResults(writes) for number in batch]
-        self.assertEqual(ids, list(range(1, 121)))
-        for page in await gatherResults(reads):
-            # A page never shows half of a commit, nor a later one without an earlier one.
-            self.assertEqual([m.id for m in page.messages], list(range(1, page.head + 1)))
-            self.assertEqual(page.head % 3, 0)
-        page = await self.store.page("bob", 0, 1000)
-        expected = [f"{n}.{part}" for n in range(40) for part in range(3)]
-        self.assertEqual([message.content for message in page.messages], expected)
-
-    async def test_one_of_two_registrations(self) -> None:
-        """Of two registrations of one id at once, the first wins and the other is told."""
-        first, second = make_user("alice"), make_user("alice")
-        added = self.store.add_user(first)
-        refused = self.assertFailure(self.store.add_user(second), store.UserExists)
-        await added
-        await refused
-        self.assertEqual(self.store.all_users(), [first])
-
-    async def test_close_finishes(self) -> None:
-        """What was begun before `close` is stored."""
-        path = self.mktemp()
-        engine = store.make_engine(f"sqlite:///{path}")
-        store.migrate(engine)
-        closing = store.ThreadedStore(engine, cast(Any, reactor))
-        written = closing.append([make_message("alice", "bob", "last")], {}, NOW)
-        closing.close()
-        self.assertEqual(list(await written), [1])
+class UserPostgreSQLTests(OnPostgreSQL, UserTests):
+    pass

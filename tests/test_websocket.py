@@ -19,7 +19,7 @@ from tests.support import (
     take_frame,
 )
 from wschat import websocket
-from wschat.wire import CloseCode
+from wschat.codes import CloseCode
 
 
 class FrameTests(ServerTests):
@@ -158,7 +158,7 @@ class WriteTests(ServerTests):
         """A request that Autobahn does not take is answered, and nobody is on line for it."""
         self.server.add_user("alice")
         wire, response = self.server.upgrade(
-            f"/ws?token={self.server.token('alice')}", sec_websocket_key=""
+            f"/ws?token={self.server.token('alice')}", sec_websocket_protocol="chat, chat"
         )
         self.assertEqual(response.status, 400)
         self.server.turn()
@@ -170,7 +170,9 @@ class WriteTests(ServerTests):
         self.server.add_user("alice")
         token = self.server.token("alice")
         self.server.peers_hold = True
-        wire, response = self.server.upgrade(f"/ws?token={token}", sec_websocket_key="")
+        wire, response = self.server.upgrade(
+            f"/ws?token={token}", sec_websocket_protocol="chat, chat"
+        )
         self.assertEqual((response.status, wire.connected), (400, True))
         self.server.advance(7)
         self.assertTrue(wire.aborted)
@@ -186,7 +188,7 @@ class ConfirmationTests(ServerTests):
     def position(self) -> int:
         """The place in the stream that the server has saved for bob."""
         self.server.advance(2)
-        return self.successResultOf(self.server.store.cursor("bob"))
+        return self.server.cursor("bob")
 
     def again(self) -> list[str]:
         """What bob gets when his connection breaks and he comes back."""

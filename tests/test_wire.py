@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import TEXT, take_frame
 from wschat import wire
+from wschat.codes import ErrorCode, Refused
 from wschat.wire import Kind, Message, Status
 
 NOW = 1_000_000_000.5
@@ -39,6 +41,13 @@ FRAME_LIKE = st.fixed_dictionaries(
     },
     optional={"id": JSON, "status": JSON, "success": JSON, "command": JSON, "request_id": JSON},
 )
+
+
+def unframed(framed: bytes) -> bytes:
+    """The payload of what is exactly one text frame."""
+    frame = take_frame(framed)
+    assert frame is not None and (frame[0], frame[2]) == (TEXT, b"")
+    return frame[1]
 
 
 def read_submission(data: bytes) -> Message:
@@ -360,9 +369,9 @@ class DeliveryTests(SynchronousTestCase):
 
     def test_unstored(self) -> None:
         """What has no number has the number 0, for clients that want an integer."""
-        payload = wire.encode_delivery(wire.error_message("bob", "no", NOW))
+        framed = wire.CLASSIC.refusal("bob", Refused(ErrorCode.INTERNAL, "no"), NOW)
         self.assertEqual(
-            json.loads(payload),
+            json.loads(unframed(framed)),
             {
                 "id": 0,
                 "header": {
@@ -377,8 +386,19 @@ class DeliveryTests(SynchronousTestCase):
         )
 
     def test_rate_limited(self) -> None:
-        """Classic clients know this text by heart."""
-        self.assertEqual(wire.RATE_LIMITED, "Rate limit exceeded. Please slow down.")
+        """Classic clients know this text by heart; a client id is none of their business."""
+        refused = Refused(ErrorCode.RATE_LIMITED, wait=100)
+        framed = wire.CLASSIC.refusal("bob", refused, NOW, client_id="m-1")
+        told = json.loads(unframed(framed))
+        self.assertEqual(told["body"], {"content": "Rate limit exceeded. Please slow down."})
+        self.assertNotIn(b"m-1", framed)
+
+    def test_dialect(self) -> None:
+        """A classic client is sent a message as one WebSocket text frame."""
+        message = Message("alice", "bob", "hi", NOW_TEXT, client_id="m-1", follows="m-0")
+        framed = wire.CLASSIC.delivery(message)
+        self.assertEqual(unframed(framed), wire.encode_delivery(message))
+        self.assertNotIn(b"m-", framed)
 
     def test_classic(self) -> None:
         """A classic server's frame is read, with what it leaves out."""
@@ -631,15 +651,3 @@ class WebSocketTests(SynchronousTestCase):
         for size, head in heads.items():
             payload = b"x" * size
             self.assertEqual(wire.text_frame(payload), bytes.fromhex(head) + payload, str(size))
-
-    def test_close_codes(self) -> None:
-        """1003 is the RFC's; ours all allow to connect again, and are for private use."""
-        self.assertEqual(wire.CloseCode.UNSUPPORTED_DATA, 1003)
-        ours = set(wire.CloseCode) - {wire.CloseCode.UNSUPPORTED_DATA}
-        self.assertEqual([code for code in ours if not 4000 <= code <= 4499], [])
-
-    def test_close_reasons(self) -> None:
-        """Each code has a line of its own that fits a control frame: 125 bytes with the code."""
-        reasons = [code.reason for code in wire.CloseCode]
-        self.assertEqual([r for r in reasons if not 0 < len(r.encode()) <= 123 or "\n" in r], [])
-        self.assertEqual(len(set(reasons)), len(reasons))

@@ -46,7 +46,7 @@ class Commands:
         The server's answer to a message with the topic `server`.
 
         The content's signature is required and checked against the sender's
-        registered key before the content is read.
+        registered key before the command is done.
         """
         answer = self._answer(message, sender, now)
         return wire.Message(
@@ -61,9 +61,13 @@ class Commands:
         self, message: wire.Message, sender: identity.User, now: float
     ) -> wire.CommandAnswer:
         if message.signature is None:
-            return wire.CommandAnswer(False, error="A command must be signed.")
-        if not identity.verify(sender.public_key, message.content.encode(), message.signature):
-            return wire.CommandAnswer(False, error="The command's signature is not yours.")
+            unsigned = "A command must be signed."
+        elif not identity.verify(sender.public_key, message.content.encode(), message.signature):
+            unsigned = "The command's signature is not yours."
+        else:
+            unsigned = ""
+        if unsigned:
+            return wire.CommandAnswer(False, wire.request_id_of(message.content), error=unsigned)
         try:
             command = wire.decode_command(message.content)
         except wire.Malformed as error:

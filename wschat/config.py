@@ -30,7 +30,7 @@ class Config:
     http: str
     certificate: Path | None
     private_key: Path | None
-    database: str
+    database: str = dataclasses.field(repr=False)
     jwt_secret: str | None = dataclasses.field(repr=False)
     token_lifetime: float
     registration: str
@@ -42,6 +42,8 @@ class Config:
     outbox_bytes: int
     max_connections: int
     max_sessions_per_user: int
+    offline_limit: int
+    retention_days: float
     allowed_origins: frozenset[str]
     commands: tuple[str, ...]
     security_log_file: Path | None
@@ -170,7 +172,8 @@ def _http_listener(text: str) -> str:
 
 
 def _database(text: str) -> str:
-    if ":memory:" in text or ("://" in text and not text.startswith("sqlite:///")):
+    url = text.startswith(("sqlite:///", "postgresql+psycopg://"))
+    if ":memory:" in text or ("://" in text and not url):
         raise ValueError(text)
     return text
 
@@ -221,10 +224,12 @@ SETTINGS: Final = (
     Setting(
         "database",
         "",
-        "a path or sqlite:///PATH",
+        "a path, sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
         _database,
-        "where messages are kept (default: wschat.sqlite3 in the data directory)",
+        "where messages are kept; a URL with a password is better given in the environment "
+        "(default: wschat.sqlite3 in the data directory)",
         classic="DB_PATH",
+        secret=True,
     ),
     Setting(
         "jwt-secret",
@@ -295,6 +300,21 @@ SETTINGS: Final = (
         "a whole number from 1",
         _count,
         "WebSocket connections of one user at once",
+    ),
+    Setting(
+        "offline-limit",
+        "1000",
+        "a whole number from 1",
+        _count,
+        "direct messages that may wait for a user who is away, and broadcasts that are kept "
+        "for such users beyond the retention",
+    ),
+    Setting(
+        "retention-days",
+        "30",
+        "a number from 1",
+        _at_least_one,
+        "days after which messages go that all concerned have acknowledged",
     ),
     Setting(
         "allowed-origins",

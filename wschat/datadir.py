@@ -121,7 +121,11 @@ class DataDirectory:
         path = self.path / _SECRET_FILE
         if not path.exists():
             write_private(path, secrets.token_hex(_SECRET_BYTES).encode() + b"\n")
-        return path.read_text("ascii").strip()
+        secret = path.read_text("ascii").strip()
+        if len(secret) < _SECRET_BYTES:
+            text = f"Holds no secret of {_SECRET_BYTES} characters; remove it, and one is made"
+            raise OSError(errno.EINVAL, text, str(path))
+        return secret
 
     def certificate(self, now: datetime.datetime) -> tuple[Path, Path]:
         """The files of the certificate and its private key; one that has ended is made anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,11 +11,14 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wschat import wire
 from wschat.accounts import AccountError, Accounts, security
+from wschat.codes import CloseCode
 from wschat.hub import Registry
 from wschat.web import Answer, address, header, listed, respond
 from wschat.websocket import ChatFactory, ChatProtocol
+
+#: 16 bytes in base64 (RFC 6455 section 4.1).
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 
 class Admission:
@@ -94,11 +98,24 @@ class Gate(Resource):
             security.warn("refused a WebSocket: {reason}", reason=text, address=address(request))
             return Answer(text, status)
         if self._factory.shutting_down:
-            return Answer(wire.CloseCode.SHUTDOWN.reason, HTTPStatus.SERVICE_UNAVAILABLE)
-        if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
-            return Answer("This is a WebSocket.", HTTPStatus.UPGRADE_REQUIRED, upgrade="websocket")
+            return Answer(CloseCode.SHUTDOWN.reason, HTTPStatus.SERVICE_UNAVAILABLE)
+        wrong = _handshake_fault(request)
+        if wrong is not None:
+            return wrong
         _take_over(request, ChatProtocol(self._factory, admitted))
         return None
+
+
+def _handshake_fault(request: Request) -> Answer | None:
+    """What is wrong with an opening handshake (RFC 6455 section 4.2.1), as an answer."""
+    if request.clientproto != b"HTTP/1.1" or not _asks_for_websocket(request):
+        return Answer("This is a WebSocket.", HTTPStatus.UPGRADE_REQUIRED, upgrade="websocket")
+    if header(request, b"sec-websocket-version") != "13":
+        text = "Only version 13 of the WebSocket protocol is spoken."
+        return Answer(text, HTTPStatus.UPGRADE_REQUIRED, sec_websocket_version="13")
+    if not _KEY.fullmatch(header(request, b"sec-websocket-key") or ""):
+        return Answer("The Sec-WebSocket-Key is missing or wrong.", HTTPStatus.BAD_REQUEST)
+    return None
 
 
 def _asks_for_websocket(request: Request) -> bool:
@@ -123,6 +140,7 @@ def _take_over(request: Request, protocol: ChatProtocol) -> None:
     for name, values in request.requestHeaders.getAllRawHeaders():
         lines.extend(b"%b: %b" % (name, value) for value in values)
     protocol.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n")
-    early = b"".join(channel._dataBuffer)  # frames that came in the same packet
+    early = b"".join(channel._dataBuffer) + channel._buffer  # frames that came in the same packet
+    channel._buffer = b""
     if early:
         protocol.dataReceived(early)

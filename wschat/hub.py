@@ -7,13 +7,18 @@ with a callable that takes encoded frames; the hub never looks inside one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator
 
 from wschat import wire
+from wschat.codes import CloseCode, ErrorCode, Refused
 from wschat.limits import KeyedLimiter
 
 #: Answers held for one session while it catches up; past that they come early.
 HELD_ANSWERS = 16
+
+#: Refused messages that one session is remembered to have to send again.
+REMEMBERED_REFUSALS = 1000
 
 #: Bytes held for one session while it catches up; past that it reads the store again.
 HELD_BYTES = 256 * 1024
@@ -23,8 +28,11 @@ class Session:
     """
     One connection of a user.
 
-    `position` is the highest message id handed to it.  Until it is `live` it
-    is catching up from the store, and what is dispatched meanwhile is held.
+    `position` is the highest message id handed to it, and `confirmed` the
+    highest that it is known to have handled.  Until it is `live` it is
+    catching up from the store, and what is dispatched meanwhile is held.
+    `name` is the client's own, the same after a lost connection; a classic
+    client has none.  `dialect` is how the client is written to.
     """
 
     __slots__ = (
@@ -32,22 +40,45 @@ class Session:
         "_held",
         "_held_bytes",
         "_overflowed",
+        "_refused",
         "_write",
+        "close",
+        "confirmed",
+        "dialect",
         "live",
+        "name",
         "position",
+        "probe",
         "user_id",
     )
 
-    def __init__(self, user_id: str, write: Callable[[bytes, int], None]) -> None:
-        """`write` takes a frame and the id of its message (0: not from the stream)."""
+    def __init__(
+        self,
+        user_id: str,
+        write: Callable[[bytes, int], None],
+        close: Callable[[CloseCode], None],
+        dialect: wire.Dialect = wire.CLASSIC,
+        probe: Callable[[Callable[[], None]], None] = lambda answered: answered(),
+    ) -> None:
+        """
+        `write` takes a frame and the id of its message (0: not from the stream).
+
+        `probe` calls back when the peer has shown that it is there.
+        """
         self.user_id = user_id
+        self.name: str | None = None
+        self.dialect = dialect
+        self.close = close
+        self.probe = probe
         self.position = 0
+        self.confirmed = 0
         self.live = False
         self._write = write
         self._held: list[tuple[bytes, int]] = []
         self._held_bytes = 0
         self._overflowed = False
         self._answers: list[bytes] = []
+        self._refused: dict[str, None] = {}
 
     def send(self, frame: bytes) -> None:
         """Send what is not part of the stream, at once: an error."""
@@ -77,6 +108,27 @@ class Session:
         """Send a message that the store had kept."""
         self.position = message_id
         self._write(frame, message_id)
+
+    def confirm(self, position: int) -> bool:
+        """All up to `position` was handled; False when that says nothing new, or cannot be."""
+        if not self.confirmed < position <= self.position:
+            return False
+        self.confirmed = position
+        return True
+
+    def refused(self, client_id: str) -> None:
+        """A message of this session was refused for now: what follows it has to wait."""
+        self._refused[client_id] = None
+        if len(self._refused) > REMEMBERED_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+
+    def in_turn(self, message: wire.Message) -> bool:
+        """Whether a message follows none that was refused; then it is not refused itself."""
+        if message.follows in self._refused:
+            return False
+        if message.client_id is not None:
+            self._refused.pop(message.client_id, None)
+        return True
 
     def start_page(self) -> None:
         """The store is about to be read, so what was held until now will be in the page."""
@@ -112,10 +164,10 @@ class Registry:
         self._by_topic: dict[str, dict[Session, None]] = {}
 
     def __len__(self) -> int:
-        """The number of sessions."""
+        """How many sessions there are."""
         return self._count
 
-    def __contains__(self, user_id: str) -> bool:
+    def __contains__(self, user_id: object) -> bool:
         return user_id in self._by_user
 
     def __iter__(self) -> Iterator[Session]:
@@ -129,6 +181,16 @@ class Registry:
     def sessions(self, user_id: str) -> int:
         """How many sessions a user has."""
         return len(self._by_user.get(user_id, ()))
+
+    def namesakes(self, session: Session) -> tuple[list[Session], list[Session]]:
+        """A user's other connections that say that they are the same session: earlier, later."""
+        same = [s for s in self.subscribers(session.user_id) if s.name == session.name]
+        place = same.index(session)
+        return same[:place], same[place + 1 :]
+
+    def of(self, user_id: str) -> list[Session]:
+        """A user's sessions."""
+        return list(self._by_user.get(user_id, ()))
 
     def subscribers(self, topic: str) -> list[Session]:
         """The sessions that listen to a topic, the earliest first."""
@@ -160,27 +222,27 @@ class Registry:
                 del self._by_topic[topic]
 
 
-class Refused(Exception):
-    """A message that goes nowhere; the text is for its sender."""
-
-
 class Hub:
     """Decides: may they, and where to."""
 
     def __init__(self, users: Container[str], message_rate: float, message_burst: float) -> None:
         """`users` holds the ids of the registered users; rates are by user."""
         self._users = users
+        self.message_rate = message_rate
+        self.message_burst = message_burst
         self._limiter = KeyedLimiter(message_rate, message_burst)
         self.registry = Registry()
 
-    def within_rate(self, user_id: str, now: float) -> bool:
-        """Count one frame of a user; whether they may send it now."""
-        return self._limiter.allow(user_id, now)
+    def count(self, user_id: str, now: float) -> None:
+        """Count one frame of a user.  Raises `Refused` when they may not send it now."""
+        if not self._limiter.allow(user_id, now):
+            wait = math.ceil(self._limiter.wait(user_id, now) * 1000)
+            raise Refused(ErrorCode.RATE_LIMITED, wait=wait)
 
     def admit(self, message: wire.Message) -> None:
         """Raise `Refused` unless the message has somewhere to go."""
         if message.kind is wire.Kind.DIRECT and message.topic not in self._users:
-            raise Refused(f"Unknown recipient: {message.topic}.")
+            raise Refused(ErrorCode.UNKNOWN_RECIPIENT, f"Unknown recipient: {message.topic}.")
 
     def recipients(self, message: wire.Message) -> list[Session]:
         """The sessions a message goes to: all that listen, but its sender's on a shared topic."""

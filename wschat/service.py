@@ -3,38 +3,50 @@ The service: carries each message from where it came in to where the hub says it
 
     received -> queue -> store (one commit for all that waited) -> outboxes
 
-Nothing is delivered, and no command answered, before what its sender sent
-earlier is on disk.
+Nothing is delivered, and no receipt sent and no command answered, before what
+its sender sent earlier is on disk.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wschat import wire
+from wschat import v1, wire
 from wschat.accounts import Accounts
+from wschat.catchup import CatchUp
+from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
 from wschat.commands import Command, Commands
-from wschat.hub import Hub, Refused, Session
-from wschat.outbox import Closed, Outbox
-from wschat.store import Page, Store
-
-#: What may wait to be stored, in bytes of content; past that senders are refused.
-QUEUE_BYTES: Final = 64 * 1024 * 1024
+from wschat.commits import Commits, Entry, storable
+from wschat.expiry import Expiry
+from wschat.hub import Hub, Session
+from wschat.outbox import Outbox
+from wschat.presence import Presence
+from wschat.questions import Questions
+from wschat.receipts import Receipts
+from wschat.store import Appended, DiskFull, Place, Store
+from wschat.timeouts import Timeouts
 
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
 
-#: How many commits of a drain may bring it no further before it gives up on the store.
-_DRAIN_FAILURES: Final = 5
+#: How long who came and who went is collected before it is told, in seconds.
+_PRESENCE_DELAY: Final = 0.25
+
+#: Refusals of a message that hold up those that follow it.
+_IN_TURN: Final = frozenset(
+    {ErrorCode.RATE_LIMITED, ErrorCode.BUSY, ErrorCode.NOT_STORED, ErrorCode.OUT_OF_TURN}
+)
+
+#: How long a client of `wschat.v1` may take to say which session it is, in seconds.
+RESUME_LIMIT: Final = 10.0
 
 log = Logger(namespace="wschat.service")
 
@@ -52,202 +64,332 @@ class ChatService(Service):
         *,
         commands: Mapping[str, Command],
         batch_bytes: int,
+        retention: float,
     ) -> None:
         """
         `clock` is for timers; `wall` gives seconds since the epoch, for what is written.
 
         `commands` are the operator's, by name.  `batch_bytes` is how much
         content goes into one commit, and so into outboxes at once.
+        `retention` is in seconds.
         """
         self.hub = hub
         self._accounts = accounts
         self._store = store
+        self._clock = clock
         self._wall = wall
         self._commands = Commands(
             lambda: len(hub.registry.users),
             commands,
             lambda name: log.failure("the command {name} failed", name=name),
         )
-        self._queue: deque[tuple[Session, wire.Message]] = deque()
-        self._queued_bytes = 0
-        self._batch_bytes = batch_bytes
-        self._committing: Deferred[None] | None = None
-        self._confirmed: dict[str, int] = {}  # users' places that are not saved yet
-        self._saving: dict[str, int] = {}  # … and those in the commit that is under way
-        self._catching_up: set[Deferred[None]] = set()
-        self._saver = LoopingCall(self._commit)
-        self._saver.clock = clock
+        self._commits = Commits(
+            store,
+            wall,
+            hub.registry,
+            stored=self._stored,
+            failed=self._not_stored,
+            saved=self._saved,
+            out_of_turn=lambda session, message: self._refuse(
+                session, Refused(ErrorCode.OUT_OF_TURN), message.client_id
+            ),
+            batch_bytes=batch_bytes,
+        )
+        self._receipts = Receipts()
+        self._presence: Presence[Session] = Presence(store.last_seen())
+        self._seen: dict[str, float] = {}  # users who went, that are not saved yet
+        self._catch_up = CatchUp(
+            store,
+            self._commits,
+            self._receipts,
+            self._next_turn,
+            (hub.message_rate, hub.message_burst),
+        )
+        self._expiry = Expiry(store, clock, wall, retention)
+        self._outboxes: dict[Session, Outbox] = {}
+        self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
+        self._probing: set[Session] = set()  # whose peers have yet to show that they are there
+        self._questions = Questions(store, hub.registry, self._presence)
+        self._failing = False  # whether the last commit failed
+        self._telling: IDelayedCall | None = None
+        self._beat = LoopingCall(self._tick)
+        self._beat.clock = clock
 
     def startService(self) -> None:
         super().startService()
-        self._saver.start(_SAVE_INTERVAL, now=False)
+        self._beat.start(_SAVE_INTERVAL, now=False)
+        self._expiry.start()
 
     async def drain(self) -> None:
         """Stop the timers, and wait until all that was received is stored and every place saved."""
-        if self._saver.running:
-            self._saver.stop()
-        for catching_up in list(self._catching_up):
-            catching_up.cancel()
-        failures = 0
-        while failures < _DRAIN_FAILURES:  # one may be under way, and leave more for the next
-            before = len(self._queue)
-            self._commit()
-            if self._committing is None:
-                return
-            await _fired(self._committing)
-            failures += len(self._queue) >= before
+        if self._beat.running:
+            self._beat.stop()
+        if self._telling is not None and self._telling.active():
+            self._telling.cancel()
+        self._expiry.stop()
+        self._catch_up.cancel()
+        await self._commits.drain()
+        await self._save_seen()
+
+    def _tick(self) -> None:
+        self._commits.commit()
+        for session in self._unresumed.expired(self._clock.seconds()):
+            session.close(CloseCode.STALE)
+        Deferred.fromCoroutine(self._save_seen())
+
+    def _next_turn(self) -> Deferred[None]:
+        return deferLater(self._clock, 0)
 
     # What connections call.
 
     def opened(
-        self, user_id: str, outbox: Outbox, close: Callable[[wire.CloseCode], None]
+        self,
+        user_id: str,
+        outbox: Outbox,
+        close: Callable[[CloseCode], None],
+        dialect: wire.Dialect,
+        probe: Callable[[Callable[[], None]], None],
     ) -> Session:
         """A user has connected: they are on line, and get what they missed."""
-        session = Session(user_id, outbox.write)
+        session = Session(user_id, outbox.write, close, dialect, probe)
+        if user_id not in self.hub.registry and self._presence.came(user_id):
+            self._tell_presence_soon()
         self.hub.registry.add(session)
-        catching_up = Deferred.fromCoroutine(self._catch_up(session, outbox))
-        self._catching_up.add(catching_up)
-
-        def caught_up(result: Failure | None) -> None:
-            self._catching_up.discard(catching_up)
-            if isinstance(result, Failure) and not result.check(Closed, CancelledError):
-                log.failure("could not read what a user missed", result)
-                close(wire.CloseCode.INTERNAL)
-
-        catching_up.addBoth(caught_up)
+        self._outboxes[session] = outbox
+        if dialect is v1.DIALECT:
+            self._unresumed.add(session, self._clock.seconds())  # … once they say where they are
+        else:
+            self._catch_up.begin(session, outbox)
         return session
 
     def received(self, session: Session, payload: bytes) -> None:
         """A frame has come from a user."""
-        now = self._wall()
-        if not self.hub.within_rate(session.user_id, now):
-            self._refuse(session, wire.RATE_LIMITED)
-            return
         try:
-            message = wire.decode_submission(payload, session.user_id, now)
-            self.hub.admit(message)
-        except (wire.Malformed, Refused) as error:
-            self._refuse(session, str(error))
-            return
-        if self._queued_bytes + len(message.content) > QUEUE_BYTES:
-            self._refuse(session, "The server is busy. Please try again.")
-            return
-        self._queue.append((session, message))
-        self._queued_bytes += len(message.content)
-        self._commit()
+            if session.dialect is v1.DIALECT:
+                self._request(session, self._decode(session, payload))
+            else:
+                now = self._wall()
+                self.hub.count(session.user_id, now)
+                self._send(session, wire.decode_submission(payload, session.user_id, now))
+        except Refused as error:
+            names = v1.names_of(payload) if session.dialect is v1.DIALECT else (None, None)
+            self._refuse(session, error, *names)
 
     def confirmed(self, session: Session, position: int) -> None:
         """A user has everything up to `position`."""
-        if position > self._confirmed.get(session.user_id, 0):
-            self._confirmed[session.user_id] = position
+        if not session.confirm(position):
+            return
+        self._commits.move((session.user_id, None), position)
+        if session.name is not None:
+            self._commits.move((session.user_id, session.name), position)
+        if self._receipts.waits_for(session.user_id, position):
+            self._commits.commit()
 
     def closed(self, session: Session) -> None:
         """A connection has ended."""
+        user_id = session.user_id
         self.hub.registry.discard(session)
+        self._outboxes.pop(session, None)
+        self._unresumed.discard(session)
+        self._probing.discard(session)
+        self._presence.unwatch(session)
+        self._commits.commit()  # the place of one who goes is saved at once
+        if user_id not in self.hub.registry:
+            self._receipts.left(user_id, self._commits.place((user_id, None)))
+            self._seen[user_id] = now = self._wall()
+            if self._presence.went(user_id, now):
+                self._tell_presence_soon()
+
+    # What `wschat.v1` asks for.
+
+    def _decode(self, session: Session, payload: bytes) -> v1.Request:
+        """Read a frame; one that is none counts as well.  Raises `Refused`."""
+        try:
+            return v1.decode_request(payload)
+        except wire.Malformed:
+            self.hub.count(session.user_id, self._wall())
+            raise
+
+    def _request(self, session: Session, request: v1.Request) -> None:
+        """Do what a frame asks for, now or in its turn.  Raises `Refused`."""
+        if isinstance(request, v1.Ack):
+            self._acknowledged(session, request.id)
+            return
+        now = self._wall()
+        self.hub.count(session.user_id, now)
+        if isinstance(request, v1.Resume):
+            self._resume(session, request)
+        elif session.name is None:
+            raise Refused(ErrorCode.NOT_RESUMED)
+        elif isinstance(request, v1.Submission):
+            self._send(session, v1.submitted(request, session.user_id, now))
+        else:
+            self._commits.put(session, request)
+
+    def _acknowledged(self, session: Session, position: int) -> None:
+        """Acks that say something new are free: there are no more of them than messages."""
+        if session.confirmed < position <= session.position:
+            self.confirmed(session, position)
+            return
+        self.hub.count(session.user_id, self._wall())
+        if session.name is None:
+            raise Refused(ErrorCode.NOT_RESUMED)
+        if position > session.position:
+            raise wire.Malformed("Nothing that far has been sent to this session.")
+
+    def _resume(self, session: Session, resume: v1.Resume) -> None:
+        """
+        From now on the session has a name, and another connection of that name is over.
+
+        That is, once this one has shown that somebody is there: what a client
+        sent on a connection that it has given up may arrive after all.
+        """
+        if session.name is not None:
+            raise Refused(ErrorCode.NOT_RESUMED)
+        session.name = resume.session
+        if any(self.hub.registry.namesakes(session)):
+            self._probing.add(session)
+            session.probe(lambda: self._take_over(session, resume.after))
+        else:
+            self._take_over(session, resume.after)
+
+    def _take_over(self, session: Session, after: int | None) -> None:
+        outbox = self._outboxes.get(session)
+        if outbox is None:
+            return  # it has been closed meanwhile
+        self._unresumed.discard(session)
+        self._probing.discard(session)
+        earlier, later = self.hub.registry.namesakes(session)
+        if any(other not in self._probing for other in later):
+            session.close(CloseCode.REPLACED)  # its answer comes from a connection given up
+            return
+        for other in earlier:
+            other.close(CloseCode.REPLACED)
+        self._catch_up.begin(session, outbox, after)
+
+    def _send(self, session: Session, message: wire.Message) -> None:
+        self.hub.admit(message)
+        self._commits.put(session, message)
 
     # From the queue to the outboxes.
 
-    def _commit(self) -> None:
-        """Store all that waits, unless a commit is under way: then it is in the next one."""
-        if self._committing is not None or not (self._queue or self._confirmed):
-            return
-        batch = self._next_batch()
-        self._saving, self._confirmed = self._confirmed, {}
-        storing = [message for _, message in batch if message.topic != wire.SERVER]
-        if storing or self._saving:
-            stored = self._store.append(storing, self._saving, self._wall())
-        else:
-            stored = Deferred()
-            stored.callback(range(0))
-        self._committing = Deferred()
-        stored.addCallbacks(self._stored, self._not_stored, (batch,), {}, (batch,))
-        stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
-        stored.addBoth(self._committed)
-
-    def _next_batch(self) -> list[tuple[Session, wire.Message]]:
-        """What is stored and then delivered at once: no more than quick readers can take."""
-        batch = []
-        size = 0
-        while self._queue and size < self._batch_bytes:
-            session, message = self._queue.popleft()
-            batch.append((session, message))
-            size += len(message.content)
-        self._queued_bytes -= size
-        return batch
-
-    def _committed(self, _: object) -> None:
-        committing, self._committing = self._committing, None
-        self._saving = {}
-        if self._queue:
-            self._commit()
-        if committing is not None:
-            committing.callback(None)
-
-    def _stored(self, ids: range, batch: list[tuple[Session, wire.Message]]) -> None:
-        numbers = iter(ids)
-        for session, message in batch:
+    def _stored(self, batch: Sequence[Entry], appended: Appended) -> None:
+        if self._failing and len(appended.ids) > len(appended.repeats) + len(appended.full):
+            log.info("messages are stored again")
+            self._failing = False
+        index = 0
+        for session, work in batch:
             try:
-                if message.topic == wire.SERVER:
-                    self._answer(session, message)
+                if not isinstance(work, wire.Message):
+                    self._questions.answer(session, self._outboxes.get(session), work)
+                elif work.topic == wire.SERVER:
+                    self._answer(session, work)
                 else:
-                    message.id = next(numbers)
-                    self._deliver(message)
+                    work.id = appended.ids[index]
+                    self._settle(session, work, appended, index)
             except Exception:  # one message's fault costs no other message
-                log.failure("could not deliver message {id}", id=message.id)
+                log.failure("could not deliver what {user_id} sent", user_id=session.user_id)
+            if storable(work):
+                index += 1
+
+    def _settle(
+        self, session: Session, message: wire.Message, appended: Appended, index: int
+    ) -> None:
+        """Deliver a message that was stored, once, and tell its sender."""
+        if index in appended.full:
+            self._refuse(session, Refused(ErrorCode.RECIPIENT_FULL), message.client_id)
+            return
+        if message.client_id is not None:
+            session.send(v1.frame(v1.Stored(message.client_id, message.id)))
+        if index not in appended.repeats:
+            self._deliver(message)
 
     def _deliver(self, message: wire.Message) -> None:
         recipients = self.hub.recipients(message)
         if not recipients:
             return
-        frame = wire.text_frame(wire.encode_delivery(message))
+        frames: dict[wire.Dialect, bytes] = {}  # encoded once, however many read it
         for session in recipients:
+            frame = frames.get(session.dialect)
+            if frame is None:
+                frame = frames[session.dialect] = session.dialect.delivery(message)
             try:
                 session.deliver(frame, message.id)
             except Exception:  # one recipient's fault costs no other recipient
                 log.failure("could not deliver message {id}", id=message.id)
+        self._receipts.sent(message)
 
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)
         answer = self._commands.answer(message, sender, self._wall())
-        session.answer(wire.text_frame(wire.encode_delivery(answer)))
+        session.answer(session.dialect.delivery(answer))
 
-    def _not_stored(self, failure: Failure, batch: list[tuple[Session, wire.Message]]) -> None:
-        log.failure("{count} messages could not be stored", failure, count=len(batch))
-        for user_id, position in self._saving.items():
-            self._confirmed[user_id] = max(position, self._confirmed.get(user_id, 0))
-        for session, message in batch:
-            if message.topic == wire.SERVER:
-                self._answer(session, message)
+    def _not_stored(self, batch: Sequence[Entry], failure: Failure) -> None:
+        disk_full = failure.check(DiskFull) is not None
+        error = Refused(ErrorCode.NOT_STORED, DISK_FULL if disk_full else "")
+        if not self._failing:  # … once, however long it lasts
+            self._failing = True
+            if disk_full:
+                log.error("the disk is full: nothing is stored until there is room")
             else:
-                self._refuse(session, "The message could not be stored. Please try again.")
+                log.failure("messages cannot be stored", failure)
+        for session, work in batch:
+            if not isinstance(work, wire.Message):
+                self._questions.answer(session, self._outboxes.get(session), work)
+            elif work.topic == wire.SERVER:
+                self._answer(session, work)
+            else:
+                self._refuse(session, error, work.client_id)
 
-    def _refuse(self, session: Session, text: str) -> None:
-        error = wire.error_message(session.user_id, text, self._wall())
-        session.send(wire.text_frame(wire.encode_delivery(error)))
+    def _saved(self, places: Mapping[Place, int]) -> None:
+        """Places are on disk: tell the senders whose messages have arrived there."""
+        for (user_id, name), position in places.items():
+            if name is not None:
+                continue
+            for message in self._receipts.arrived(user_id, position):
+                self._tell_delivered(message.sender, message.client_id, message.id)
 
-    # From the store to one user.
+    def _tell_delivered(self, sender: str, client_id: str, message_id: int) -> None:
+        frame = b""
+        for session in self.hub.registry.of(sender):
+            if session.dialect is v1.DIALECT and session.name is not None:
+                frame = frame or v1.frame(v1.Delivered(client_id, message_id))
+                session.send(frame)
 
-    async def _catch_up(self, session: Session, outbox: Outbox) -> None:
-        """Send a user what they missed, then let them have what comes."""
-        places = (self._confirmed, self._saving)
-        known = max(place.get(session.user_id, 0) for place in places)
-        session.position = max(known, await self._store.cursor(session.user_id))
-        live = False
-        while not live:
-            session.start_page()
-            page = await self._store.page(session.user_id, session.position)
-            await self._replay(session, outbox, page)
-            live = page.complete and session.finish_page(page.head)
+    def _refuse(
+        self,
+        session: Session,
+        error: Refused,
+        client_id: str | None = None,
+        request_id: str | int | None = None,
+    ) -> None:
+        """Tell a sender; a message that may be sent again holds up those that follow it."""
+        if client_id is not None and error.code in _IN_TURN:
+            session.refused(client_id)
+        session.send(
+            session.dialect.refusal(
+                session.user_id, error, self._wall(), client_id=client_id, request_id=request_id
+            )
+        )
 
-    async def _replay(self, session: Session, outbox: Outbox, page: Page) -> None:
-        """What a user missed may be far more than an outbox holds: wait while it has no room."""
-        for message in page.messages:
-            frame = wire.text_frame(wire.encode_delivery(message))
-            if not outbox.has_room(len(frame)):
-                await outbox.drained()
-            session.replay(frame, message.id)
+    # Who is there.
 
+    def _tell_presence_soon(self) -> None:
+        self._telling = self._clock.callLater(_PRESENCE_DELAY, self._tell_presence)
 
-def _fired(deferred: Deferred[None]) -> Deferred[list[tuple[bool, None]]]:
-    """Fires when `deferred` does, and leaves its result to others."""
-    return DeferredList([deferred])
+    def _tell_presence(self) -> None:
+        for change, sessions in self._presence.changes():
+            frame = v1.frame(v1.PresenceChanged(change.joined, v1.times(change.left)))
+            for session in sessions:
+                session.send(frame)
+
+    async def _save_seen(self) -> None:
+        seen, self._seen = self._seen, {}
+        if seen:
+            try:
+                await self._store.seen(seen)
+            except DiskFull:
+                self._seen = seen | self._seen
+            except Exception:
+                self._seen = seen | self._seen
+                log.failure("could not save when users were last there")

@@ -9,22 +9,18 @@ that somebody is known to have.  Delivery is never a row per recipient.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-import alembic.command
-import alembic.config
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from wschat import wire
+from wschat import statements, wire
+from wschat.database import expired, messages, users
 from wschat.identity import User
 
 Result = TypeVar("Result")
@@ -32,47 +28,24 @@ Result = TypeVar("Result")
 #: How many messages are read for one session at a time.
 PAGE_MESSAGES: Final = 100
 
+#: How many messages of a topic one history page looks at, and how much content it has, in bytes.
+HISTORY_SCAN: Final = 5000
+HISTORY_BYTES: Final = 256 * 1024
+
+#: How many messages are removed in one transaction, so that no commit waits for long.
+EXPIRY_BATCH: Final = 500
+
+#: How many sessions are remembered of one user; past that the longest unseen is forgotten.
+SESSIONS_PER_USER: Final = 100
+
 _READERS: Final = 2
 
-metadata = sa.MetaData()
+#: Who asks: a user, and the name of their session, which a classic client has not.
+Place = tuple[str, str | None]
 
-users = sa.Table(
-    "users",
-    metadata,
-    sa.Column("user_id", sa.String(64), primary_key=True),
-    sa.Column("username", sa.Text, nullable=False),
-    sa.Column("public_key", sa.String(44), nullable=False),
-    sa.Column("x25519_public_key", sa.String(44)),
-    sa.Column("created_at", sa.Double, nullable=False),
-)
 
-messages = sa.Table(
-    "messages",
-    metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite"),
-        primary_key=True,
-        autoincrement=True,
-    ),
-    sa.Column("topic", sa.String(64), nullable=False),
-    sa.Column("sender", sa.String(64), nullable=False),
-    sa.Column("timestamp", sa.Text, nullable=False),
-    sa.Column("content", sa.Text, nullable=False),
-    sa.Column("signature", sa.Text),
-    sa.Column("encrypted_key", sa.Text),
-    sa.Column("encryption_nonce", sa.Text),
-    sa.Column("stored_at", sa.Double, nullable=False),
-    sa.Index("messages_by_topic", "topic", "id"),
-    sqlite_autoincrement=True,  # the id of a message that is gone is never given again
-)
-
-cursors = sa.Table(
-    "cursors",
-    metadata,
-    sa.Column("user_id", sa.String(64), primary_key=True),
-    sa.Column("position", sa.BigInteger, nullable=False),
-)
+class DiskFull(Exception):
+    """The database has no room: nothing was stored.  Every write can fail with it."""
 
 
 class UserExists(Exception):
@@ -92,6 +65,50 @@ class Page(msgspec.Struct, frozen=True):
     complete: bool
 
 
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Part of a conversation, in order; when there may be `more`, it goes on from `next`."""
+
+    messages: list[wire.Message]
+    more: bool
+    next: int
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """
+    What became of a batch.
+
+    `ids` has one for each message, in order; of a message that was stored
+    before (`repeats`, by index), the first one's; of one that its recipient
+    has no room for (`full`, by index), 0.
+    """
+
+    ids: Sequence[int]
+    repeats: Collection[int] = ()
+    full: Collection[int] = ()
+
+
+class Start(msgspec.Struct, frozen=True):
+    """
+    Where a session goes on.
+
+    Not `complete`: of the messages after `position`, some are not kept any
+    more.  `read` is how far the user has come with any of their sessions, and
+    where one begins that is not `known` and does not say where it is.
+    """
+
+    position: int
+    complete: bool
+    read: int
+    known: bool = True
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """What became of a message: its id, and whether its recipient has acknowledged it."""
+
+    id: int
+    delivered: bool
+
+
 class Executor(Protocol):
     """Runs a function where blocking is allowed."""
 
@@ -107,51 +124,149 @@ class Store:
     database's error when it is not.
     """
 
-    def __init__(self, engine: sa.Engine, write: Executor, read: Executor) -> None:
+    def __init__(
+        self, engine: sa.Engine, write: Executor, read: Executor, *, offline_limit: int = 1000
+    ) -> None:
+        """`offline_limit` is how many direct messages may wait for a user who is away."""
         self._engine = engine
+        self._writing = engine.execution_options(writes=True)
+        self._dialect = statements.dialect(engine)
         self._write = write
         self._read = read
+        self._offline_limit = offline_limit
+
+    # Messages in.
 
     def append(
-        self, batch: Sequence[wire.Message], positions: Mapping[str, int], now: float
-    ) -> Deferred[range]:
+        self,
+        batch: Sequence[wire.Message],
+        places: Mapping[Place, int],
+        away: Collection[str],
+        now: float,
+    ) -> Deferred[Appended]:
         """
         Store messages and move cursors, all of it or nothing, in one commit.
 
-        Fires with the messages' ids, which ascend in the order given.
+        The messages' ids ascend in the order given.  `away` are the
+        recipients who are not connected, whose inboxes are bounded.  Fails
+        with `DiskFull` when there is no room.
         """
-        return self._write(self._append, batch, dict(positions), now)
+        return self._write(self._append, batch, dict(places), frozenset(away), now)
 
     def _append(
-        self, batch: Sequence[wire.Message], positions: Mapping[str, int], now: float
-    ) -> range:
-        with self._engine.begin() as connection:
-            if positions:
-                connection.execute(
-                    _move_cursor,
-                    [{"user": user, "to": position} for user, position in positions.items()],
-                )
+        self,
+        batch: Sequence[wire.Message],
+        places: Mapping[Place, int],
+        away: frozenset[str],
+        now: float,
+    ) -> Appended:
+        with self._transaction() as connection:
+            if places:
+                _move(connection, places, now)
             if not batch:
-                return range(0)
-            connection.exec_driver_sql(
-                _INSERT_MESSAGE,
-                [
-                    (
-                        message.topic,
-                        message.sender,
-                        message.timestamp,
-                        message.content,
-                        message.signature,
-                        message.encrypted_key,
-                        message.encryption_nonce,
-                        now,
-                    )
-                    for message in batch
-                ],
-            )
-            # One writer, inside one transaction: the ids of a batch are consecutive.
-            last = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
-        return range(last - len(batch) + 1, last + 1)
+                return Appended(range(0))
+            return self._insert(connection, batch, away, now)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of the only writer.  Raises `DiskFull` when there is no room for it."""
+        try:
+            with self._writing.begin() as connection:
+                self._dialect.lock(connection)
+                yield connection
+        except sa.exc.DBAPIError as error:
+            if self._dialect.disk_full(error.orig):
+                raise DiskFull from None
+            raise
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        batch: Sequence[wire.Message],
+        away: frozenset[str],
+        now: float,
+    ) -> Appended:
+        head = _head(connection)
+        full = self._without_room(connection, batch, away, ())
+        if full:  # what is sent again takes no room
+            known = self._dialect.first_ids(connection, batch)
+            full = self._without_room(connection, batch, away, known)
+        ids: Sequence[int] = range(head + 1, head + 1 + len(batch))
+        fresh = [
+            (message, message_id)
+            for index, (message, message_id) in enumerate(zip(batch, ids, strict=True))
+            if index not in full
+        ]
+        inserted = self._dialect.insert(connection, fresh, now) if fresh else 0
+        if inserted == len(batch):
+            return Appended(ids)
+        # Somebody sent something again: whose id differs from the one here was first there.
+        first = self._dialect.first_ids(connection, batch)
+        found = [
+            first.get((message.sender, message.client_id), 0 if index in full else ids[index])
+            for index, message in enumerate(batch)
+        ]
+        repeats = {index for index, known in enumerate(found) if known and known != ids[index]}
+        return Appended(found, repeats, full - repeats)
+
+    def _without_room(
+        self,
+        connection: sa.Connection,
+        batch: Sequence[wire.Message],
+        away: frozenset[str],
+        known: Collection[tuple[str, str | None]],
+    ) -> set[int]:
+        """
+        The messages that are too many for recipients who are away, by index.
+
+        `known` are senders and client ids of messages that are stored.
+        """
+        room: dict[str, int] = {}
+        taken = set(known)
+        full = set()
+        for index, message in enumerate(batch):
+            topic = message.topic
+            named = (message.sender, message.client_id)
+            if topic not in away or named in taken:
+                continue
+            if topic not in room:
+                waiting = connection.execute(
+                    statements.COUNT_WAITING, {"user": topic, "limit": self._offline_limit}
+                ).scalar_one()
+                room[topic] = self._offline_limit - waiting
+            if room[topic] <= 0:
+                full.add(index)
+                continue
+            room[topic] -= 1
+            if message.client_id is not None:
+                taken.add(named)
+        return full
+
+    # Messages out.
+
+    def start(self, place: Place, after: int | None) -> Deferred[Start]:
+        """
+        Where a session goes on.
+
+        `after` is what the client says that it has handled, None when it does
+        not say.  A session that is new here begins with what its user has not
+        read anywhere.
+        """
+        return self._read(self._start, place, after)
+
+    def _start(self, place: Place, after: int | None) -> Start:
+        user_id, name = place
+        with self._engine.connect() as connection:
+            row = connection.execute(statements.SELECT_CURSOR, {"user": user_id}).one_or_none()
+            read, first = (0, 0) if row is None else (row.position, row.start)
+            who = {"user": user_id, "name": name}
+            known: int | None = connection.execute(statements.SELECT_SESSION, who).scalar()
+            gone = connection.execute(statements.SELECT_EXPIRED, {"user": user_id}).scalar() or 0
+            head = _head(connection)
+        given = [place for place in (known, after) if place is not None]
+        wanted = max(given, default=read)
+        position = max(min(wanted, head), first)
+        return Start(position, gone <= position and wanted <= head, read, bool(given))
 
     def page(self, user_id: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """What `user_id` should have after message `after`: their inbox, others' broadcasts."""
@@ -159,19 +274,97 @@ class Store:
 
     def _page(self, user_id: str, after: int, limit: int) -> Page:
         with self._engine.connect() as connection:
-            head = connection.execute(_select_head).scalar_one() or 0
+            head = _head(connection)
             rows = connection.execute(
-                _select_page, {"user": user_id, "after": after, "head": head, "limit": limit}
+                statements.SELECT_PAGE,
+                {"user": user_id, "after": after, "head": head, "limit": limit},
             ).all()
-        return Page([_message(row) for row in rows], head, len(rows) < limit)
+        return Page([self._message(row) for row in rows], head, len(rows) < limit)
 
-    def cursor(self, user_id: str) -> Deferred[int]:
-        """The last message that a user is known to have; 0 for a user who is not there."""
-        return self._read(self._cursor, user_id)
+    def history(
+        self, user_id: str, peer: str, before: int | None, after: int | None, limit: int
+    ) -> Deferred[HistoryPage]:
+        """
+        A page of what `user_id` and `peer` said to each other, or of the broadcasts.
 
-    def _cursor(self, user_id: str) -> int:
+        The newest messages `before` an id, or the oldest `after` one; without
+        either, the newest.  It may have fewer than there are, and say that
+        there are more.
+        """
+        return self._read(self._history, user_id, peer, before, after, limit)
+
+    def _history(
+        self, user_id: str, peer: str, before: int | None, after: int | None, limit: int
+    ) -> HistoryPage:
+        forward = after is not None
+        topics = [wire.BROADCAST] if peer == wire.BROADCAST else sorted({user_id, peer})
         with self._engine.connect() as connection:
-            return connection.execute(_select_cursor, {"user": user_id}).scalar() or 0
+            row = connection.execute(statements.SELECT_CURSOR, {"user": user_id}).one_or_none()
+            first = row.start if row is not None and peer == wire.BROADCAST else 0
+            low = max(after or 0, first)
+            high = statements.NEWEST if before is None else before
+            edges = [
+                connection.execute(
+                    statements.history_edge(forward),
+                    {"topic": topic, "after": low, "before": high, "skip": HISTORY_SCAN},
+                ).scalar()
+                for topic in topics
+            ]
+            found = [edge for edge in edges if edge is not None]
+            if found and forward:
+                high = min(found)
+            elif found:
+                low = max(found)
+            rows = connection.execute(
+                statements.history(peer == wire.BROADCAST, forward),
+                {"user": user_id, "peer": peer, "after": low, "before": high, "limit": limit},
+            ).all()
+        page = self._fitting(rows)
+        if len(page) == limit or len(page) < len(rows):
+            more, last = True, page[-1].id
+        else:
+            # Nothing else is within the edge; what is beyond it has not been looked at.
+            more, last = bool(found), high - 1 if forward else low + 1
+        return HistoryPage(page if forward else page[::-1], more, last)
+
+    def _fitting(self, rows: Sequence[sa.Row[Any]]) -> list[wire.Message]:
+        """As many as one frame can hold, but one at least."""
+        fitting: list[wire.Message] = []
+        room = HISTORY_BYTES
+        for row in rows:
+            message = self._message(row)
+            room -= len(message.content.encode())
+            if fitting and room < 0:
+                break
+            fitting.append(message)
+        return fitting
+
+    def fates(self, sender: str, client_ids: Collection[str]) -> Deferred[dict[str, Fate]]:
+        """What became of a sender's messages, by client id; without those that are not stored."""
+        return self._read(self._fates, sender, list(client_ids))
+
+    def _fates(self, sender: str, client_ids: list[str]) -> dict[str, Fate]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                statements.SELECT_FATES, {"sender": sender, "client_ids": client_ids}
+            )
+            return {row.client_id: Fate(row.id, row.id <= (row.position or 0)) for row in rows}
+
+    def _message(self, row: sa.Row[Any]) -> wire.Message:
+        load = self._dialect.load
+        return wire.Message(
+            row.sender,
+            row.topic,
+            load(row.content),
+            row.timestamp,
+            load(row.signature),
+            load(row.encrypted_key),
+            load(row.encryption_nonce),
+            id=row.id,
+            client_id=row.client_id,
+        )
+
+    # Users.
 
     def add_user(self, user: User) -> Deferred[None]:
         """Register a user, whose place is after all that is stored.  Fails with `UserExists`."""
@@ -179,10 +372,11 @@ class Store:
 
     def _add_user(self, user: User) -> None:
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 connection.execute(sa.insert(users), msgspec.structs.asdict(user))
-                head = connection.execute(_select_head).scalar_one() or 0
-                connection.execute(sa.insert(cursors), {"user_id": user.user_id, "position": head})
+                head = _head(connection)
+                row = {"user_id": user.user_id, "position": head, "start": head}
+                connection.execute(statements.INSERT_CURSOR, row)
         except sa.exc.IntegrityError:
             raise UserExists(user.user_id) from None
 
@@ -191,110 +385,112 @@ class Store:
         with self._engine.connect() as connection:
             return [User(*row) for row in connection.execute(sa.select(users))]
 
+    def last_seen(self) -> dict[str, float]:
+        """When each user was last there, in seconds since the epoch.  Blocks: for the start."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(statements.SELECT_SEEN).all()
+        return {row.user_id: row.seen_at for row in rows}
 
-_INSERT_MESSAGE: Final = (
-    "INSERT INTO messages (topic, sender, timestamp, content, signature,"
-    " encrypted_key, encryption_nonce, stored_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+    def seen(self, times: Mapping[str, float]) -> Deferred[None]:
+        """Remember when users were last there."""
+        return self._write(self._seen, dict(times))
 
-_move_cursor = (
-    sa.update(cursors)
-    .where(cursors.c.user_id == sa.bindparam("user"))
-    .where(cursors.c.position < sa.bindparam("to"))
-    .values(position=sa.bindparam("to"))
-)
+    def _seen(self, times: Mapping[str, float]) -> None:
+        rows = [{"user": user_id, "now": seen} for user_id, seen in times.items()]
+        if not rows:
+            return
+        with self._transaction() as connection:
+            connection.execute(statements.SEE_USER, rows)
 
-_select_cursor = sa.select(cursors.c.position).where(cursors.c.user_id == sa.bindparam("user"))
+    # What is kept no longer.
 
-_select_head = sa.select(sa.func.max(messages.c.id))
+    def expire(self, before: float) -> Deferred[int]:
+        """
+        Remove a batch of what was stored earlier than `before` and is needed no more.
 
+        That is: direct messages that were acknowledged, broadcasts that
+        everybody has acknowledged or that are not among the newest, as many
+        as may wait for a user; and sessions not seen since.  Fires with the
+        number of messages removed; `EXPIRY_BATCH` when there may be more.
+        """
+        found = self._read(self._expirable, before)
+        return found.addCallback(lambda ids: self._write(self._expire, ids, before))
 
-def _topic_part(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The first messages of one topic within a page, so that each index is read once, in order."""
-    part = (
-        sa.select(messages)
-        .where(condition)
-        .where(messages.c.id > sa.bindparam("after"))
-        .where(messages.c.id <= sa.bindparam("head"))
-        .order_by(messages.c.id)
-        .limit(sa.bindparam("limit"))
-    )
-    return sa.select(part.subquery())
+    def _expirable(self, before: float) -> list[int]:
+        with self._engine.connect() as connection:
+            kept = connection.execute(
+                statements.SELECT_KEPT_BROADCAST, {"skip": self._offline_limit - 1}
+            ).scalar()
+            bounds = {"before": before, "kept": kept or 0, "through": _until(connection, before)}
+            rows = connection.execute(
+                statements.SELECT_EXPIRABLE, {**bounds, "limit": EXPIRY_BATCH}
+            )
+            return list(rows.scalars())
 
-
-_inbox = _topic_part(messages.c.topic == sa.bindparam("user"))
-_broadcasts = _topic_part(
-    (messages.c.topic == wire.BROADCAST) & (messages.c.sender != sa.bindparam("user"))
-)
-_select_page = (
-    sa.union_all(_inbox, _broadcasts).order_by(sa.text("id")).limit(sa.bindparam("limit"))
-)
-
-
-def _message(row: sa.Row[Any]) -> wire.Message:
-    return wire.Message(
-        row.sender,
-        row.topic,
-        row.content,
-        row.timestamp,
-        row.signature,
-        row.encrypted_key,
-        row.encryption_nonce,
-        id=row.id,
-    )
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    """Every SQLite connection: durable commits, readers that never wait for the writer."""
-    connection.isolation_level = None  # the transactions are begun by _on_begin
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    def _expire(self, ids: list[int], before: float) -> int:
+        with self._transaction() as connection:
+            connection.execute(statements.EXPIRE_SESSIONS, {"before": before})
+            connection.execute(statements.FORGET_SESSIONS, {"keep": SESSIONS_PER_USER})
+            if not ids:
+                return 0
+            newest = connection.execute(statements.SELECT_NEWEST, {"ids": ids}).all()
+            for row in newest:
+                connection.execute(
+                    statements.UPSERT_EXPIRED, {"topic": row.topic, "through": row.newest}
+                )
+            connection.execute(sa.delete(messages).where(messages.c.id.in_(ids)))
+        return len(ids)
 
 
-def make_engine(url: str | sa.URL) -> sa.Engine:
-    """An engine for `sqlite://` (in memory) or `sqlite:///PATH`; the file is made when missing."""
-    in_memory = url == "sqlite://"
-    if not in_memory:
-        _make_private(sa.make_url(url).database)
-    engine = sa.create_engine(
-        url,
-        poolclass=sa.StaticPool if in_memory else None,
-        connect_args={"check_same_thread": False},
-        hide_parameters=True,  # errors are logged, contents are not
-    )
-    sa.event.listen(engine, "connect", _on_connect)
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine
+def _head(connection: sa.Connection) -> int:
+    """The newest message there is, or was."""
+    stored = connection.execute(statements.SELECT_HEAD).scalar() or 0
+    gone = connection.execute(sa.select(sa.func.max(expired.c.through))).scalar() or 0
+    return max(stored, gone)
 
 
-def _make_private(path: str | None) -> None:
-    """Make a missing database file such that only its owner can read it."""
-    if path:
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+def _until(connection: sa.Connection, before: float) -> int:
+    """
+    The last message stored earlier than `before`, as far as ids ascend with time.
+
+    Looked for by halves, so that no index on the time is paid for by every
+    message.  Where the clock was set back it is off by as much.
+    """
+    low, high = 0, _head(connection)
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(statements.SELECT_FROM, {"id": middle}).one_or_none()
+        if row is None or row.stored_at >= before:
+            high = middle - 1
+        else:
+            low = row.id
+    return low
 
 
-def database_url(database: str, data_dir: Path) -> sa.URL:
-    """The URL of a `--database` value: a path, a URL, or nothing for the data directory's own."""
-    if database.startswith("sqlite:///"):
-        return sa.make_url(database)
-    path = Path(database).expanduser() if database else data_dir / "wschat.sqlite3"
-    return sa.URL.create("sqlite", database=str(path))
-
-
-def migrate(engine: sa.Engine) -> None:
-    """Bring the database's schema to the newest revision; a new database gets all of it."""
-    config = alembic.config.Config()
-    config.set_main_option("script_location", "wschat:migrations")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, "head")
+def _move(connection: sa.Connection, places: Mapping[Place, int], now: float) -> None:
+    """Move cursors forward."""
+    users_to = [
+        {"user": user_id, "to": position}
+        for (user_id, name), position in places.items()
+        if name is None
+    ]
+    sessions_to = [
+        {"user": user_id, "name": name, "to": position, "now": now}
+        for (user_id, name), position in places.items()
+        if name is not None
+    ]
+    if users_to:
+        connection.execute(statements.MOVE_CURSOR, users_to)
+    if sessions_to:
+        connection.execute(statements.MOVE_SESSION, sessions_to)
 
 
 class ThreadedStore(Store):
     """A store whose database is used by threads of its own: one that writes, a few that read."""
 
-    def __init__(self, engine: sa.Engine, reactor: IReactorFromThreads) -> None:
+    def __init__(
+        self, engine: sa.Engine, reactor: IReactorFromThreads, *, offline_limit: int = 1000
+    ) -> None:
         self._pools = (
             ThreadPool(1, 1, name="wschat-store-writer"),
             ThreadPool(0, _READERS, name="wschat-store-reader"),
@@ -303,7 +499,7 @@ class ThreadedStore(Store):
             lambda function, *args, pool=pool: deferToThreadPool(reactor, pool, function, *args)
             for pool in self._pools
         )
-        super().__init__(engine, write, read)
+        super().__init__(engine, write, read, offline_limit=offline_limit)
         for pool in self._pools:
             pool.start()
 

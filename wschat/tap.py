@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import (
     FilteringLogObserver,
@@ -26,8 +27,9 @@ from twisted.logger import (
 from twisted.python import usage
 from zope.interface import provider
 
-from wschat import config, endpoint, gate, store, web, websocket, wire
+from wschat import config, database, endpoint, gate, store, web, websocket
 from wschat.accounts import Accounts
+from wschat.codes import CloseCode
 from wschat.commands import Command
 from wschat.config import Config
 from wschat.datadir import DataDirectory
@@ -77,6 +79,8 @@ def makeService(options: Options) -> Service:
     """What `twistd wschat` runs."""
     from twisted.internet import reactor  # noqa: PLC0415  # twistd installs it first
 
+    # Twisted's own reactors keep time by the wall: set back, it would stop every timer.
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     return Server(options.config, reactor, time.time)
 
 
@@ -91,7 +95,12 @@ class Server(Service):
         self._cleanup: list[Callable[[], object]] = []
 
     def startService(self) -> None:
-        """Start; what is wrong with files or ports ends the program with one line and status 1."""
+        """
+        Start; what is wrong with files or ports ends the program with one line and status 1.
+
+        Raises `StartError`, which twistd takes to the shell whether it has
+        gone to the background or not.
+        """
         super().startService()
         try:
             self._start()
@@ -99,8 +108,8 @@ class Server(Service):
             self._clean_up()  # the store's threads would keep the process
             line = _one_line(error)
             log.critical("cannot start: {line}", line=line)  # for who has only the log
-            print(f"wschat: {line}", file=sys.__stderr__)  # sys.stderr is the log, too
-            sys.exit(1)
+            sys.excepthook = _say_in_one_line
+            raise StartError(line) from None
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
@@ -109,11 +118,10 @@ class Server(Service):
         if settings.security_log_file is not None:
             with _blaming("security-log-file", settings.security_log_file):
                 self._open_security_log(settings.security_log_file)
-        database = store.database_url(settings.database, directory.path)
-        with _blaming("database", database):
-            engine = store.make_engine(database)
-            store.migrate(engine)
-        kept = store.ThreadedStore(engine, reactor)
+        with _blaming("database", _public(settings.database) or directory.path):
+            engine = database.make_engine(database.database_url(settings.database, directory.path))
+            database.migrate(engine)
+        kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
         accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
@@ -129,6 +137,7 @@ class Server(Service):
             wall,
             commands=commands,
             batch_bytes=settings.outbox_bytes // 8,
+            retention=settings.retention_days * 86400,
         )
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
@@ -152,7 +161,10 @@ class Server(Service):
         self._chat.startService()
         self._connections.start()
         if settings.certificate is not None:
-            with _blaming("certificate", f"{certificate} with --private-key {key}"):
+            with _blaming("private-key", key):
+                key.read_bytes()
+            with _blaming("certificate", certificate):
+                certificate.read_bytes()
                 endpoint.check_certificate(certificate, key)
         with _blaming("listen", settings.listen):
             self._listen(
@@ -203,7 +215,7 @@ class Server(Service):
         try:
             for port in self._ports:
                 await _maybe(port.stopListening())
-            await self._connections.close_all(wire.CloseCode.SHUTDOWN)
+            await self._connections.close_all(CloseCode.SHUTDOWN)
             self._connections.stop()
             await self._chat.drain()
         except Exception:  # whatever went wrong: what was stored is kept
@@ -218,11 +230,26 @@ class Server(Service):
 
 @contextlib.contextmanager
 def _blaming(option: str, value: object) -> Iterator[None]:
-    """Whatever goes wrong inside is said of an option's value."""
+    """Whatever goes wrong inside is said of an option's value, with what it takes."""
     try:
         yield
-    except Exception as error:
+    except (OSError, CannotListenError) as error:  # it says of which file, or of which port
         raise StartError(f"--{option}: {str(value)!r}: {_one_line(error)}") from error
+    except Exception as error:
+        (accepts,) = (s.accepts for s in config.SETTINGS if s.name == option)
+        text = _one_line(error).removesuffix(".")
+        raise StartError(f"--{option}: {str(value)!r}: {text}; it takes {accepts}") from error
+
+
+def _public(value: str) -> str:
+    """A `--database` value without what only its owner may see: user, password, parameters."""
+    scheme, mark, rest = value.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
+
+
+def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:
+    """What twistd does not catch ends the program: sys.stderr may be the log by then."""
+    print(f"wschat: {error}", file=sys.__stderr__)
 
 
 def _load_commands(modules: Iterable[str]) -> dict[str, Command]:
@@ -245,4 +272,5 @@ async def _maybe(result: Deferred[None] | None) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """An error's own words, without those that SQLAlchemy adds to its driver's."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())

@@ -27,6 +27,7 @@ from wschat.accounts import AccountError, Accounts, Registration, security
 from wschat.hub import Registry
 from wschat.identity import User, encode_base64
 from wschat.limits import KeyedLimiter
+from wschat.store import DiskFull
 
 #: The longest request body, in bytes.
 MAX_BODY: Final = 64 * 1024
@@ -152,6 +153,9 @@ def _refusal(failure: Failure) -> Answer:
         return failure.value
     if isinstance(failure.value, AccountError):
         return Answer(failure.value.text, failure.value.status)
+    if failure.check(DiskFull):
+        text = "The server's disk is full. Please try again later."
+        return Answer(text, HTTPStatus.INSUFFICIENT_STORAGE)
     log.failure("a request failed", failure)
     return Answer("The server had a fault.", HTTPStatus.INTERNAL_SERVER_ERROR)
 

@@ -8,6 +8,7 @@ twisted.web's and the gate's, so that Autobahn sees only good requests.
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -20,7 +21,8 @@ from twisted.logger import ILogObserver, Logger
 from zope.interface import provider
 
 import wschat
-from wschat import wire
+from wschat import v1, wire
+from wschat.codes import CloseCode
 from wschat.hub import Session
 from wschat.outbox import Outbox, Turn
 from wschat.timeouts import Timeouts
@@ -40,7 +42,7 @@ _FRAMES_A_TURN: Final = 50
 _ASKS: Final = 100
 _ASKS_A_BEAT: Final = 10
 
-_OUR_CODES: Final = frozenset(code.value for code in wire.CloseCode)
+_OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
 _BEAT: Final = 1.0
 _POSITION: Final = struct.Struct("!Q")
@@ -53,7 +55,12 @@ class Messages(Protocol):
     """What a connection needs of the service."""
 
     def opened(
-        self, user_id: str, outbox: Outbox, close: Callable[[wire.CloseCode], None]
+        self,
+        user_id: str,
+        outbox: Outbox,
+        close: Callable[[CloseCode], None],
+        dialect: wire.Dialect,
+        probe: Callable[[Callable[[], None]], None],
     ) -> Session: ...
     def received(self, session: Session, payload: bytes) -> None: ...
     def confirmed(self, session: Session, position: int) -> None: ...
@@ -78,22 +85,29 @@ class ChatProtocol(WebSocketServerProtocol):
         #: When anything last came from the peer, by the factory's coarse clock.
         self.heard = 0.0
         self.session: Session | None = None
+        self._dialect: wire.Dialect = wire.CLASSIC
         self._outbox: Outbox | None = None
         self._asked = 0  # the position that the last ping asked about
         self._asks = _ASKS  # how many more may go out at once with messages
         self._confirmed = 0  # the position that the peer is known to have read
+        self._probed: tuple[bytes, Callable[[], None]] | None = None
         self._resting = False
         self._ended = False
 
-    def onConnect(self, request: Any) -> None:
-        """No subprotocol yet: every client is a classic one."""
+    def onConnect(self, request: Any) -> str | None:
+        """The subprotocol, if it is offered; who offers none is a classic client."""
+        if v1.SUBPROTOCOL not in request.protocols:
+            return None
+        self._dialect = v1.DIALECT
+        return v1.SUBPROTOCOL
 
     def onOpen(self) -> None:
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, self._write, self._too_slow)
         self._outbox = outbox
         self.registerProducer(outbox, True)
         self.factory.connected(self)
-        self.session = self.factory.messages.opened(self.user_id, outbox, self.close)
+        messages = self.factory.messages
+        self.session = messages.opened(self.user_id, outbox, self.close, self._dialect, self._probe)
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self.factory.now
@@ -103,7 +117,7 @@ class ChatProtocol(WebSocketServerProtocol):
         if self.session is None or self.state != self.STATE_OPEN:
             return
         if isBinary:
-            code = wire.CloseCode.UNSUPPORTED_DATA
+            code = CloseCode.UNSUPPORTED_DATA
             self._fail_connection(code, code.reason)
         else:
             self.factory.messages.received(self.session, payload)
@@ -134,7 +148,10 @@ class ChatProtocol(WebSocketServerProtocol):
             self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
 
     def _write(self, data: bytes) -> None:
-        """Write joined frames, and with them ask the peer to say when it has read them."""
+        """Write joined frames, and with them ask a classic peer to say when it has read them."""
+        if self._dialect is not wire.CLASSIC:
+            self.transport.write(data)
+            return
         answered = self._confirmed >= self._asked
         if self._position > self._asked and (self._asks or answered):
             self._asks = max(0, self._asks - 1)
@@ -165,8 +182,17 @@ class ChatProtocol(WebSocketServerProtocol):
             self._asks = _ASKS
             self.factory.restless.discard(self)
 
+    def _probe(self, answered: Callable[[], None]) -> None:
+        """Ping a peer of `wschat.v1`; `answered` is called when it answers."""
+        nonce = secrets.token_bytes(_POSITION.size)
+        self._probed = (nonce, answered)
+        self.sendPing(nonce)
+
     def onPong(self, payload: bytes) -> None:
-        if len(payload) == _POSITION.size:
+        if self._probed is not None and payload == self._probed[0]:
+            (_, answered), self._probed = self._probed, None
+            answered()
+        if len(payload) == _POSITION.size and self._dialect is wire.CLASSIC:
             (position,) = _POSITION.unpack(payload)
             if position <= self._asked:
                 self._confirm(position)
@@ -179,9 +205,10 @@ class ChatProtocol(WebSocketServerProtocol):
             self.factory.messages.confirmed(self.session, position)
 
     def _too_slow(self) -> None:
-        self.close(wire.CloseCode.SLOW)
+        log.info("{user_id} reads too slowly", user_id=self.user_id)
+        self.close(CloseCode.SLOW)
 
-    def close(self, code: wire.CloseCode) -> None:
+    def close(self, code: CloseCode) -> None:
         """Close the connection, after what the transport will take of the outbox."""
         if self.state == self.STATE_OPEN:
             if self._outbox is not None:
@@ -194,7 +221,7 @@ class ChatProtocol(WebSocketServerProtocol):
         """Every close comes through here: ours, Autobahn's for bad frames, and replies."""
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._end()
-        slow = code == wire.CloseCode.SLOW
+        slow = code == CloseCode.SLOW
         closing = self.factory.closing_slowly if slow else self.factory.closing
         closing.add(self, self.factory.now)
 
@@ -205,7 +232,8 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
         """A peer that answers our close, with our code, has read all that was sent before it."""
-        if self.state == self.STATE_CLOSING and code in _OUR_CODES and code == self.localCloseCode:
+        ours = code in _OUR_CODES and code == self.localCloseCode
+        if self.state == self.STATE_CLOSING and ours and self._dialect is wire.CLASSIC:
             self._confirm(self._position)
         return super().onCloseFrame(code, reasonRaw)
 
@@ -321,7 +349,7 @@ class ChatFactory(WebSocketServerFactory):
         for protocol in self._to_check.expired(now):
             silence = now - protocol.heard
             if silence >= SILENCE_LIMIT:
-                protocol.close(wire.CloseCode.NO_PONG)
+                protocol.close(CloseCode.NO_PONG)
             elif silence > SILENCE_LIMIT - PING_INTERVAL:
                 self._to_check.add(protocol, now)
         for protocol in self._to_ping.expired(now):
@@ -329,7 +357,7 @@ class ChatFactory(WebSocketServerFactory):
             self._to_ping.add(protocol, now)
             self._to_check.add(protocol, now)
 
-    def close_all(self, code: wire.CloseCode) -> Deferred[None]:
+    def close_all(self, code: CloseCode) -> Deferred[None]:
         """Let nobody in, and close every connection; fires when all are gone, in good time."""
         self._shutting_down = True
         idle: Deferred[None] = Deferred()

@@ -1,8 +1,9 @@
 """
-Messages and frames, as they are on the wire (docs/protocol.md, "Frames").
+Messages, and the classic frames that carry them (docs/protocol.md, "Messages").
 
 Everything here is pure: bytes in, structs out, and back.  Parse failures of
 every sort end as one exception, `Malformed`, whose text is fit for a peer.
+The frames of the `wschat.v1` subprotocol are in `wschat.v1`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import datetime
 import enum
 import re
 import struct
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+
+from wschat.codes import ErrorCode, Refused
 
 BROADCAST: Final = "broadcast"
 SERVER: Final = "server"
@@ -21,9 +24,6 @@ SYSTEM: Final = "system"
 
 #: Names that no user can have, because they mean something in a frame.
 RESERVED_NAMES: Final = frozenset({BROADCAST, SERVER, SYSTEM})
-
-#: The sender reads exactly this when they are over their rate (docs/protocol.md, "Rate limit").
-RATE_LIMITED: Final = "Rate limit exceeded. Please slow down."
 
 _USER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TIMESTAMP = re.compile(
@@ -34,8 +34,11 @@ _TIMESTAMP = re.compile(
 Decoded = TypeVar("Decoded")
 
 
-class Malformed(ValueError):
+class Malformed(Refused):
     """What a peer sent is not what the protocol says; the text says how, to the peer."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ErrorCode.MALFORMED, text)
 
 
 class Kind(enum.StrEnum):
@@ -55,35 +58,6 @@ class Status(enum.StrEnum):
     ERROR = "error"
 
 
-class CloseCode(enum.IntEnum):
-    """
-    Why the server closed a WebSocket (docs/protocol.md, "Close codes").
-
-    From 4000 to 4499 a client may connect again; from 4500 it should not
-    without its user changing something.
-    """
-
-    UNSUPPORTED_DATA = 1003
-    SHUTDOWN = 4001
-    INTERNAL = 4004
-    SLOW = 4008
-    NO_PONG = 4012
-
-    @property
-    def reason(self) -> str:
-        """One line for the peer, short enough for a close frame (RFC 6455 section 5.5)."""
-        return _CLOSE_REASONS[self]
-
-
-_CLOSE_REASONS: Final = {
-    CloseCode.UNSUPPORTED_DATA: "text frames only",
-    CloseCode.SHUTDOWN: "the server is shutting down; connect again",
-    CloseCode.INTERNAL: "the server had a fault; connect again",
-    CloseCode.SLOW: "reading too slowly; connect again for the rest",
-    CloseCode.NO_PONG: "silent for too long; connect again",
-}
-
-
 class Message(msgspec.Struct):
     """
     A message on its way: what the hub routes and the store keeps.
@@ -91,7 +65,9 @@ class Message(msgspec.Struct):
     `topic` is where it goes: a user id for that user's inbox, or `BROADCAST`,
     or `SERVER` for a command.  `id` is 0 until the message is stored, and
     stays 0 for what is never stored (errors and answers to commands).
-    `timestamp` is the sender's own text, relayed as it came.
+    `timestamp` is the sender's own text, relayed as it came.  `client_id` is
+    the sender's own name for the message, and `follows` that of the one they
+    sent before it, which has to be stored first; both are of `wschat.v1`.
     """
 
     sender: str
@@ -103,6 +79,8 @@ class Message(msgspec.Struct):
     encryption_nonce: str | None = None
     status: Status = Status.DELIVERED
     id: int = 0
+    client_id: str | None = None
+    follows: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -116,7 +94,9 @@ class Message(msgspec.Struct):
         return bool(self.encrypted_key)
 
 
-class _Header(msgspec.Struct, rename={"sender": "from"}, omit_defaults=True):
+class Header(msgspec.Struct, rename={"sender": "from"}, omit_defaults=True):
+    """A frame's `header`, as it was written: `message` says what it means."""
+
     sender: str | None = None
     to: str | None = None
     message_type: str | None = None
@@ -127,22 +107,24 @@ class _Header(msgspec.Struct, rename={"sender": "from"}, omit_defaults=True):
     encryption_nonce: str | None = None
 
 
-class _Body(msgspec.Struct):
+class Body(msgspec.Struct):
+    """A frame's `body`."""
+
     content: str
 
 
 class _Submission(msgspec.Struct):
     """Client to server."""
 
-    header: _Header
-    body: _Body
+    header: Header
+    body: Body
 
 
 class _Delivery(msgspec.Struct):
     """Server to client."""
 
-    header: _Header
-    body: _Body
+    header: Header
+    body: Body
     id: int = 0
     status: str | None = None
 
@@ -218,7 +200,7 @@ def format_time(seconds: float) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _topic(header: _Header) -> str:
+def _topic(header: Header) -> str:
     """Where a submission goes; its `message_type` may be absent or in the older spelling."""
     to = header.to or ""
     named = header.message_type or (Kind.BROADCAST if header.is_broadcast else Kind.DIRECT)
@@ -235,16 +217,14 @@ def _topic(header: _Header) -> str:
     return to
 
 
-def decode_submission(payload: bytes, sender: str, now: float) -> Message:
+def submitted(header: Header, body: Body, sender: str, now: float) -> Message:
     """
-    Read what a client sent (docs/protocol.md, "Messages").
+    The message that a client's frame means (docs/protocol.md, "Messages").
 
-    `sender` is the authenticated user: the frame's own `from`, `id` and
-    `status` do not count.  A missing timestamp becomes `now`, in
-    seconds since the epoch.  Raises `Malformed`.
+    `sender` is the authenticated user: the frame's own `from` does not count.
+    A missing timestamp becomes `now`, in seconds since the epoch.  Raises
+    `Malformed`.
     """
-    submission = decode(_submissions, payload)
-    header = submission.header
     topic = _topic(header)
     timestamp = header.timestamp or format_time(now)
     if header.timestamp and not valid_timestamp(timestamp):
@@ -254,7 +234,7 @@ def decode_submission(payload: bytes, sender: str, now: float) -> Message:
     return Message(
         sender,
         topic,
-        submission.body.content,
+        body.content,
         timestamp,
         header.signature or None,
         header.encrypted_key or None,
@@ -262,9 +242,20 @@ def decode_submission(payload: bytes, sender: str, now: float) -> Message:
     )
 
 
-def _header(message: Message) -> _Header:
+def decode_submission(payload: bytes, sender: str, now: float) -> Message:
+    """
+    Read what a classic client sent; `sender` and `now` as for `submitted`.
+
+    The frame's own `id` and `status` do not count.  Raises `Malformed`.
+    """
+    submission = decode(_submissions, payload)
+    return submitted(submission.header, submission.body, sender, now)
+
+
+def header(message: Message) -> Header:
+    """A message's header as it is written, to clients and to servers."""
     kind = message.kind
-    return _Header(
+    return Header(
         message.sender,
         message.topic,
         kind.value,
@@ -277,48 +268,96 @@ def _header(message: Message) -> _Header:
 
 
 def encode_delivery(message: Message) -> bytes:
-    """A message as the server sends it to a client: JSON, UTF-8."""
+    """A message as the server sends it to a classic client: JSON, UTF-8."""
     return _encoder.encode(
-        _Delivery(_header(message), _Body(message.content), message.id, message.status.value)
+        _Delivery(header(message), Body(message.content), message.id, message.status.value)
     )
 
 
 def encode_submission(message: Message) -> bytes:
-    """A message as a client sends it: JSON, UTF-8, without `id` and `status`."""
-    return _encoder.encode(_Submission(_header(message), _Body(message.content)))
+    """A message as a classic client sends it: JSON, UTF-8, without `id` and `status`."""
+    return _encoder.encode(_Submission(header(message), Body(message.content)))
 
 
-def decode_delivery(payload: bytes) -> Message:
+def delivered(header: Header, body: Body, message_id: int, status: str) -> Message:
     """
-    Read what a server sent, ours or a classic one.  Raises `Malformed`.
+    The message that a server's frame means.
 
-    A client shows what it can: a missing or unknown status counts as delivered.
+    A client shows what it can: an unknown status counts as delivered.
     """
-    delivery = decode(_deliveries, payload)
-    header = delivery.header
     broadcast = header.message_type == Kind.BROADCAST or bool(header.is_broadcast)
-    status = delivery.status or ""
     return Message(
         header.sender or "",
         BROADCAST if broadcast else header.to or "",
-        delivery.body.content,
+        body.content,
         header.timestamp or "",
         header.signature or None,
         header.encrypted_key or None,
         header.encryption_nonce or None,
         Status(status) if status in set(Status) else Status.DELIVERED,
-        delivery.id,
+        message_id,
     )
 
 
-def error_message(to: str, text: str, now: float) -> Message:
-    """What the server tells one client when it cannot do what the client asked."""
-    return Message(SYSTEM, to, text, format_time(now), status=Status.ERROR)
+def decode_delivery(payload: bytes) -> Message:
+    """Read what a server sent to a classic client, ours or a classic one.  Raises `Malformed`."""
+    delivery = decode(_deliveries, payload)
+    return delivered(delivery.header, delivery.body, delivery.id, delivery.status or "")
+
+
+class Dialect(Protocol):
+    """How one kind of client is written to; frames are whole WebSocket text frames."""
+
+    def delivery(self, message: Message) -> bytes:
+        """A message, to whoever it is for."""
+
+    def refusal(
+        self,
+        to: str,
+        refused: Refused,
+        now: float,
+        *,
+        client_id: str | None = None,
+        request_id: str | int | None = None,
+    ) -> bytes:
+        """What the server tells `to` of something that they sent, under these names."""
+
+
+class Classic:
+    """The dialect of the clients in the field."""
+
+    def delivery(self, message: Message) -> bytes:
+        """A message, to whoever it is for."""
+        return text_frame(encode_delivery(message))
+
+    def refusal(
+        self,
+        to: str,
+        refused: Refused,
+        now: float,
+        *,
+        client_id: str | None = None,
+        request_id: str | int | None = None,
+    ) -> bytes:
+        """An error is a message from `system` (docs/protocol.md, "Messages"), without names."""
+        told = Message(SYSTEM, to, refused.text, format_time(now), status=Status.ERROR)
+        return self.delivery(told)
+
+
+CLASSIC: Final = Classic()
 
 
 def decode_command(content: str) -> Command:
     """Read the content of a message to the server.  Raises `Malformed`."""
     return decode(_commands, content)
+
+
+def request_id_of(content: str) -> str | int | None:
+    """The request id in a command that is not done, so that its sender knows which; or None."""
+    try:
+        return decode(_commands, content).request_id
+    except Malformed:
+        return None
 
 
 def encode_command(command: str, request_id: str, params: object = None) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from wschat import config
-from wschat.client import Client, Heard, Settings, State
+from wschat.client import Client, Heard, Listener, Settings, State
 from wschat.datadir import DataDirectory, self_signed
 from wschat.identity import PrivateKey
 from wschat.tap import Server
@@ -34,12 +35,19 @@ from wschat.tap import Server
 TIMEOUT: Final = 20
 
 
-class Ear:
+class Ear(Listener):
     """A listener that remembers, and that can be waited for."""
 
     def __init__(self) -> None:
         self.messages: list[Heard] = []
         self.refusals: list[str] = []
+        #: The client ids of those of them that had one, and of the receipts.
+        self.refused_ids: list[str] = []
+        self.stored_ids: list[str] = []
+        self.delivered_ids: list[str] = []
+        #: Who came and who went, and how often something was said to be missing.
+        self.presence: list[tuple[list[str], dict[str, str]]] = []
+        self.gaps = 0
         self.changes: list[tuple[State, Exception | None]] = []
         #: Texts that the listener fails on.
         self.faults: set[str | None] = set()
@@ -64,8 +72,25 @@ class Ear:
         if heard.text in self.faults:
             raise RuntimeError("a listener's fault")
 
-    def refused(self, text: str) -> None:
+    def refused(self, text: str, client_id: str | None) -> None:
         self.refusals.append(text)
+        self.refused_ids += [] if client_id is None else [client_id]
+        self._tell()
+
+    def stored(self, client_id: str, message_id: int) -> None:
+        self.stored_ids.append(client_id)
+        self._tell()
+
+    def delivered(self, client_id: str, message_id: int) -> None:
+        self.delivered_ids.append(client_id)
+        self._tell()
+
+    def incomplete(self) -> None:
+        self.gaps += 1
+        self._tell()
+
+    def presence_changed(self, joined: list[str], left: dict[str, str]) -> None:
+        self.presence.append((joined, left))
         self._tell()
 
     def changed(self, state: State, error: Exception | None) -> None:
@@ -145,6 +170,13 @@ class ClientTests(TestCase):
         if server.running:
             await server.stopService()
 
+    @staticmethod
+    def cut(server: Server, user_id: str) -> None:
+        """End a user's connections without a goodbye."""
+        for connection in list(server._connections.connections):
+            if connection.user_id == user_id:
+                connection.transport.abortConnection()
+
     @property
     def port(self) -> int:
         """Where the server that was started last listens."""
@@ -158,7 +190,8 @@ class ClientTests(TestCase):
         key = given.pop("key", None) or PrivateKey.generate()
         wall = given.pop("wall", time.time)
         port = given.pop("port", None) or self.port
-        client = Client(reactor, settings(port, user_id, **given), key, ear, wall)
+        options = {name: given.pop(name) for name in ("after", "keepalive") if name in given}
+        client = Client(reactor, settings(port, user_id, **given), key, ear, wall, **options)
         client.startService()
         self.addCleanup(self.stop_client, client)
         return client, ear
@@ -172,6 +205,14 @@ class ClientTests(TestCase):
         client, ear = self.client(user_id, **given)
         await ear.becomes(State.CONNECTED)
         return client, ear
+
+
+class QuickTests(ClientTests):
+    """Tests whose clients come back at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(random, "uniform", lambda low, high: min(high, 0.01))
 
 
 def _set(name: str, value: str | None) -> None:
@@ -265,7 +306,7 @@ class Script(Ear):
         factory.protocol = Conversation
         factory.script = self
         factory.setProtocolOptions(failByDrop=False)
-        root = _Root(_Page(self))
+        root = self._root = _Root(_Page(self))
         root.putChild(b"ws", WebSocketResource(factory))
         context = DefaultOpenSSLContextFactory(
             str(test.home / "private-key.pem"), str(test.home / "certificate.pem")
@@ -275,6 +316,11 @@ class Script(Ear):
         self.port = int(where.getHost().port)
         test.addCleanup(where.stopListening)
         test.addCleanup(self.hang_up)
+
+    def refuse(self, status: int) -> None:
+        """From now on answer whoever wants a WebSocket with a status."""
+        self._root.children.pop(b"ws", None)
+        self.answers["/ws"] = (status, b"no")
 
     async def hang_up(self) -> None:
         for conversation in cast(Any, self.conversations):

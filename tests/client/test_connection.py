@@ -1,34 +1,22 @@
-"""Tests of `wschat.client.connection`: against a whole server, and against scripted ones."""
+"""
+Tests of `wschat.client.connection`: against a whole server.
+
+Those about sessions are in test_connection_sessions, those against a classic
+server in test_connection_classic.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
-import random
-import time
-from typing import Any, cast
-
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 
-from tests.client.support import ClientTests, Ear, Script
-from wschat import identity
+from tests.client.support import QuickTests
 from wschat.client import State
 from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.connection import Client
-from wschat.identity import PrivateKey, encode_base64
+from wschat.identity import PrivateKey
+from wschat.tap import Server
 
 
-class _RealTests(ClientTests):
-    """A whole server."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(random, "uniform", lambda low, high: min(high, 0.01))
-
-
-class ServerTests(_RealTests):
+class ServerTests(QuickTests):
     """Two users talk over a whole server."""
 
     async def test_conversation(self) -> None:
@@ -51,31 +39,6 @@ class ServerTests(_RealTests):
         client, ear = await self.connected()
         self.assertEqual(ear.changes, [(State.CONNECTING, None), (State.CONNECTED, None)])
         self.assertTrue(client.connected)
-
-    async def test_insecure(self) -> None:
-        """A client that checks nothing connects where nobody vouches for the server."""
-        self.start()
-        self.environ("SSL_CERT_FILE", "/dev/null")
-        client, _ = await self.connected(insecure_tls=True)
-        self.assertTrue((await client.command("ping")).success)
-
-    async def test_untrusted(self) -> None:
-        """Without trust there is no connection, and a line that says what to do."""
-        self.start()
-        self.environ("SSL_CERT_FILE", "/dev/null")
-        _, ear = self.client()
-        await ear.becomes(State.DISCONNECTED)
-        self.assertIsInstance(ear.changes[-1][1], ConnectionProblem)
-        self.assertIn("not trusted", ear.errors[0])
-        self.assertIn("SSL_CERT_FILE", ear.errors[0])
-
-    async def test_wrong_key(self) -> None:
-        """Another's key does not log in: the listener is told of a refusal, not of a problem."""
-        self.start()
-        await self.connected("alice")
-        _, ear = self.client("alice")
-        await ear.becomes(State.DISCONNECTED)
-        self.assertIsInstance(ear.changes[-1][1], RequestRefused)
 
     async def test_nobody_there(self) -> None:
         """A server that comes later is found, and what was said meanwhile goes out."""
@@ -109,22 +72,6 @@ class ServerTests(_RealTests):
         self.assertEqual(ear.texts, ["before", "meanwhile", "after"])
         self.assertEqual(alice.counters.reconnects, 1)
         self.assertIn((State.RECONNECTING, None), ear.changes)
-
-    async def test_token_expired(self) -> None:
-        """When the server does not take the token any more, the client logs in again."""
-        server = self.start(token_lifetime="1")
-        client, ear = await self.connected()
-        first = client._token
-        assert first is not None
-        expires = json.loads(_unpadded(first[0].split(".")[1]))["exp"]
-        while time.time() <= expires:  # the server's clock is the system's
-            await client.command("ping")
-        for connection in list(server._connections.connections):
-            connection.transport.abortConnection()
-        await ear.becomes(State.CONNECTED, 2)
-        assert client._token is not None
-        self.assertNotEqual(client._token[0], first[0])
-        self.assertEqual(client.counters.reconnects, 1)
 
     async def test_paced(self) -> None:
         """Sixty messages at once are sent at the server's default rate; none is refused."""
@@ -169,266 +116,191 @@ class ServerTests(_RealTests):
         self.assertTrue(server.running)
 
 
-def _unpadded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+class ReceiptTests(QuickTests):
+    """What becomes of a message, and that it is stored once."""
 
+    def mute(self, server: Server, user_id: str) -> None:
+        """Have nothing reach a user any more, on the connections that they have now."""
+        for connection in server._connections.connections:
+            if connection.user_id == user_id:
+                self.patch(connection.transport, "write", lambda data: None)
 
-class ScriptedTests(ClientTests):
-    """A server that says what no good one would say, or when."""
+    async def test_receipts(self) -> None:
+        """A message is stored, and when its recipient has handled it delivered; both by its id."""
+        self.start()
+        alice, told = await self.connected("alice")
+        await self.connected("bob")
+        self.assertTrue(alice.gives_receipts)
+        client_id = alice.send("bob", "hello")
+        self.assertEqual(alice.send("bob", "mine", "my.id"), "my.id")
+        await told.until(lambda: len(told.delivered_ids) == 2)
+        self.assertEqual(told.stored_ids, [client_id, "my.id"])
+        self.assertEqual(told.delivered_ids, [client_id, "my.id"])
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(random, "uniform", lambda low, high: min(high, 0.01))
-        self.script = Script(self)
+    async def test_settled(self) -> None:
+        """`settled` fires when the server has answered for all that was said, and not before."""
+        self.start()
+        alice, told = await self.connected("alice")
+        self.assertTrue(alice.settled().called)
+        sent = [alice.broadcast(str(number)) for number in range(3)]
+        alice.send("nobody", "refused")
+        settled = alice.settled()
+        self.assertEqual((settled.called, alice.unsettled), (False, 4))
+        await settled
+        self.assertEqual((told.stored_ids, alice.unsettled), (sent, 0))
 
-    async def talk(self, **given: Any) -> tuple[Client, Ear, Any]:
-        """A client of the script, and the server's end."""
-        client, ear = await self.connected(port=self.script.port, **given)
-        return client, ear, await self.script.conversation()
+    async def test_refused(self) -> None:
+        """A refusal says which message it is of."""
+        self.start()
+        alice, told = await self.connected("alice")
+        client_id = alice.send("nobody", "hello")
+        await told.until(lambda: bool(told.refusals))
+        self.assertEqual(told.refused_ids, [client_id])
+        self.assertEqual(alice.counters.refused, 1)
 
-    async def test_once(self) -> None:
-        """The same message with the same id is heard once, on another connection as well."""
-        client, ear, end = await self.talk()
-        end.deliver("hello", id=5)
-        end.deliver("hello", id=5)
-        await ear.hears("hello")
-        end.transport.abortConnection()
-        end = await self.script.conversation(2)
-        end.deliver("hello", id=5)
-        end.deliver("more", id=6)
-        await ear.hears("more")
-        self.assertEqual(ear.texts, ["hello", "more"])
-        self.assertEqual(client.counters.received, 2)
-
-    async def test_verified(self) -> None:
-        """Only the sender's registered key over just this content verifies."""
-        _, ear, end = await self.talk()
-        other = PrivateKey.generate()
-        good = self.script.bob.sign(b'"good"')
-        end.deliver("good", header={"signature": good})
-        end.deliver("altered", header={"signature": good})
-        end.deliver("other", header={"signature": other.sign(b'"other"')})
-        end.deliver("junk", header={"signature": "?"})
-        end.deliver("none")
-        end.deliver("good", sender="carol", header={"signature": good})
-        await ear.until(lambda: len(ear.messages) == 6)
-        verdicts = [heard.verified for heard in ear.messages]
-        self.assertEqual(verdicts, [True, False, False, False, False, False])
-
-    async def test_key_asked_once(self) -> None:
-        """A sender's key is asked for once; that of a name that is none, never."""
-        _, ear, end = await self.talk()
-        for number in range(3):
-            end.deliver(str(number))
-        end.deliver("strange", sender="../login")
-        await ear.hears("strange")
-        asked = [path for path in self.script.paths() if path.startswith("/auth/users")]
-        self.assertEqual(asked, ["/auth/users/bob"])
-
-    async def test_sealed(self) -> None:
-        """What is sealed for the user is opened; what is not, or was altered, has no text."""
-        key = PrivateKey.generate()
-        _, ear, end = await self.talk(key=key)
-        sealed = identity.seal("secret", key.x25519_public_key)
-        other = identity.seal("secret", PrivateKey.generate().x25519_public_key)
-        for content, envelope in (
-            (sealed.content, sealed),
-            (other.content, other),
-            (encode_base64(b"x" * 22), sealed),
-        ):
-            header = {
-                "encrypted_key": envelope.encrypted_key,
-                "encryption_nonce": envelope.encryption_nonce,
-                "signature": self.script.bob.sign(f'"{content}"'.encode()),
-            }
-            end.deliver(content, header=header)
-        await ear.until(lambda: len(ear.messages) == 3)
-        self.assertEqual(ear.texts, ["secret", None, None])
-        self.assertEqual([heard.verified for heard in ear.messages], [True] * 3)
-        self.assertTrue(all(heard.message.encrypted for heard in ear.messages))
-
-    async def test_faulty_listener(self) -> None:
-        """A listener that fails on one message hears the next."""
-        ear = Ear()
-        ear.faults = {"one"}
-        client, _, end = await self.talk(ear=ear)
-        end.deliver("one")
-        end.deliver("two")
+    async def test_lost_receipt(self) -> None:
+        """When the receipt is lost with its connection, the message is sent again, heard once."""
+        server = self.start()
+        alice, told = await self.connected("alice")
+        _, ear = await self.connected("bob")
+        await alice.command("ping")  # so that her session is there
+        self.mute(server, "alice")
+        sent = [alice.send("bob", text) for text in ("one", "two")]
         await ear.hears("two")
-        await client.handled()
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(told.stored_ids, [])
+        self.cut(server, "alice")
+        await told.until(lambda: len(told.delivered_ids) == 2)  # bob acknowledged long before
+        self.assertEqual((told.stored_ids, told.delivered_ids), (sent, sent))
+        sent.append(alice.send("bob", "three"))
+        await ear.hears("three")
+        self.assertEqual(ear.texts, ["one", "two", "three"])
+        self.assertEqual((alice.counters.sent, told.refusals), (6, []))
 
-    async def test_malformed(self) -> None:
-        """A frame that cannot be read costs nothing but itself."""
-        client, ear, end = await self.talk()
-        end.sendMessage(b"{")
-        end.deliver("fine")
-        await ear.hears("fine")
-        self.assertTrue(client.connected)
+    async def test_lost_delivered(self) -> None:
+        """A message that arrives while its sender is away: they are told when they are back."""
+        server = self.start()
+        key = PrivateKey.generate()
+        bob, _ = await self.connected("bob", key=key)
+        await bob.stop()
+        alice, told = await self.connected("alice")
+        client_id = alice.send("bob", "hello")
+        await told.until(lambda: told.stored_ids == [client_id])
+        self.mute(server, "alice")
+        bob, ear = await self.connected("bob", key=key)
+        await ear.hears("hello")
+        await bob.stop()  # so that it is acknowledged
+        self.cut(server, "alice")
+        await told.until(lambda: told.delivered_ids == [client_id])
+        self.assertEqual(told.stored_ids, [client_id])
 
-    async def test_answer_lost(self) -> None:
-        """A command fails when the connection is lost; the user is told how much is unknown."""
-        client, ear, end = await self.talk()
-        client.send("bob", "one")
-        client.send("bob", "two")
-        answer = client.command("ping")
-        await self.script.command("ping")
-        end.transport.abortConnection()
-        await self.assertFailure(answer, ConnectionProblem)
-        self.assertEqual(len(ear.refusals), 1)
-        self.assertIn(" 2 messages", ear.refusals[0])
+    async def test_restart(self) -> None:
+        """Over a server's restart everything is stored once, in its order, and receipted once."""
+        server = self.start()
+        port = self.port
+        alice, told = await self.connected("alice")
+        _, ear = await self.connected("bob")
+        sent = [alice.send("bob", str(number)) for number in range(3)]
+        await self.stop_server(server)
+        await told.becomes(State.DISCONNECTED)
+        sent += [alice.send("bob", str(number)) for number in range(3, 6)]
+        self.start(port)
+        await told.until(lambda: len(told.delivered_ids) == 6)
+        self.assertEqual((told.stored_ids, told.delivered_ids), (sent, sent))
+        self.assertEqual(ear.texts, [str(number) for number in range(6)])
+        self.assertEqual(told.refusals, [])
 
-    async def test_asks(self) -> None:
-        """When nothing else was asked, the client asks whether its messages were dealt with."""
-        client, ear, end = await self.talk()
-        client.send("bob", "one")
-        request_id = await self.script.command("ping")
-        answer = {"success": True, "request_id": request_id, "result": {}}
-        end.deliver(json.dumps(answer), sender="server")
-        end.deliver("then")
-        await ear.hears("then")
-        end.transport.abortConnection()
-        await ear.becomes(State.CONNECTED, 2)
-        self.assertEqual(ear.refusals, [])
+    async def test_lower_limit(self) -> None:
+        """A server that takes fewer messages gets all of them, in their order."""
+        self.start(message_rate="20", message_burst="2")
+        alice, told = await self.connected("alice")
+        _, ear = await self.connected("bob")
+        sent = [alice.send("bob", str(number)) for number in range(8)]
+        await ear.hears("7")
+        self.assertEqual(ear.texts, [str(number) for number in range(8)])
+        await told.until(lambda: told.stored_ids == sent)
+        self.assertEqual((told.refusals, alice.counters.refused), ([], 0))
 
-    async def test_waiting_command(self) -> None:
-        """A command that waits for its connection is sent when there is one."""
-        client, _ = self.client(port=self.script.port)
-        answer = client.command("ping")
-        request_id = await self.script.command("ping")
-        content = json.dumps({"success": False, "request_id": request_id, "error": "no"})
-        self.script.conversations[0].deliver(content, sender="server")
-        self.assertEqual((await answer).error, "no")
+    async def test_silence(self) -> None:
+        """A server that does not answer pings any more is left, and found again."""
+        server = self.start()
+        alice, told = await self.connected("alice", keepalive=(0.2, 2.0))
+        await alice.command("ping")
+        self.mute(server, "alice")
+        client_id = alice.broadcast("into the silence")
+        await told.becomes(State.CONNECTED, 2)
+        await told.until(lambda: told.stored_ids == [client_id])
+        self.cut(server, "alice")
 
-    async def test_command_queued_over_loss(self) -> None:
-        """A command that fails with its connection is not sent on the next one."""
-        client, ear, end = await self.talk()
-        for number in range(17):
-            client.send("bob", str(number))
-        answer = client.command("user_count")  # over the rate: it waits
-        await self.script.frame("16")
-        end.transport.abortConnection()
-        await self.assertFailure(answer, ConnectionProblem)
-        await ear.becomes(State.CONNECTED, 2)
-        client.send("bob", "last")
-        await self.script.frame("last")
-        sent = [frame["body"]["content"] for frame in self.script.frames]
-        self.assertEqual([content for content in sent if "user_count" in content], [])
 
-    async def test_token_kept(self) -> None:
-        """A token that is still good is used again: a lost connection is no reason to log in."""
-        _, ear, end = await self.talk()
-        self.assertEqual(self.script.paths().count("/auth/login?verify=true"), 1)
-        end.transport.abortConnection()
-        end = await self.script.conversation(2)
-        await ear.becomes(State.CONNECTED, 2)
-        self.assertEqual(self.script.paths().count("/auth/login?verify=true"), 1)
+class AskingTests(QuickTests):
+    """History, and presence."""
 
-    async def test_daily_login(self) -> None:
-        """A token is used for 23 hours at most."""
-        now = [time.time()]
-        _, ear, end = await self.talk(wall=lambda: now[0])
-        now[0] += 23 * 3600 + 1
-        end.transport.abortConnection()
-        await ear.becomes(State.CONNECTED, 2)
-        self.assertEqual(self.script.paths().count("/auth/login?verify=true"), 2)
+    async def test_history(self) -> None:
+        """The newest of a conversation come in order, verified, over as many pages as it takes."""
+        self.start(message_rate="100000", message_burst="100000")
+        alice, told = await self.connected("alice")
+        bob, _ = await self.connected("bob")
+        for number in range(305):
+            alice.send("bob", str(number))
+        await alice.settled()
+        bob.send("alice", "305")
+        bob.broadcast("not of it")
+        await bob.settled()
+        page = await alice.history("bob", 303)  # a page has 300 at most
+        self.assertEqual([heard.text for heard in page.messages], [str(n) for n in range(3, 306)])
+        self.assertTrue(all(heard.verified for heard in page.messages))
+        self.assertTrue(page.more)
+        earlier = await alice.history("bob", 10, before=page.next)
+        self.assertEqual([heard.text for heard in earlier.messages], ["0", "1", "2"])
+        self.assertFalse(earlier.more)
+        last = await bob.history("alice", 2)
+        self.assertEqual([heard.text for heard in last.messages], ["304", "305"])
+        broadcasts = await alice.history("broadcast")
+        self.assertEqual([heard.text for heard in broadcasts.messages], ["not of it"])
+        self.assertEqual(told.refusals, [])
 
-    async def test_in_flight(self) -> None:
-        """A client that stops hears what came before the server's goodbye."""
-        client, ear, end = await self.talk()
-        end.parting = "just in time"
-        end.deliver("before")
-        await client.stop()
-        self.assertEqual(ear.texts, ["before", "just in time"])
+    async def test_history_refused(self) -> None:
+        """What cannot be asked is told at once; what is not answered, with the reason."""
+        self.start()
+        alice, _ = await self.connected("alice")
+        await self.assertFailure(Deferred.fromCoroutine(alice.history("a b")), ValueError)
+        first, second = (Deferred.fromCoroutine(alice.history("alice")) for _ in range(2))
+        error = await self.assertFailure(second, RequestRefused)
+        self.assertIn("at a time", str(error))
+        self.assertEqual((await first).messages, [])
 
-    async def test_backs_off(self) -> None:
-        """Each failure in a row allows a longer wait, up to a limit; success starts anew."""
-        allowed: list[float] = []
+    async def test_early(self) -> None:
+        """What is asked before there is a connection is answered when there is one."""
+        self.start()
+        alice, told = self.client("alice")
+        alice.broadcast("hello")
+        self.assertEqual((await alice.presence()).online, ["alice"])
+        self.assertEqual(told.count(State.CONNECTED), 1)
 
-        def uniform(low: float, high: float) -> float:
-            allowed.append(high)
-            return 0.0
+    async def test_presence(self) -> None:
+        """Who is there is answered, and who comes and goes told from then on."""
+        self.start()
+        alice, told = await self.connected("alice")
+        presence = await alice.presence()
+        self.assertEqual(presence.online, ["alice"])
+        bob, _ = await self.connected("bob")
+        await told.until(lambda: any("bob" in joined for joined, _ in told.presence))
+        await bob.stop()
+        await told.until(lambda: any("bob" in left for _, left in told.presence))
+        joined, left = told.presence[-1]
+        self.assertEqual((joined, list(left)), ([], ["bob"]))
+        named = await alice.presence(["bob"], watch=False)
+        self.assertEqual((named.online, named.last_seen), ([], left))
 
-        self.patch(random, "uniform", uniform)
-        self.script.answers["/auth/login"] = (500, b"down\nnot shown")
-        _, ear = self.client(port=self.script.port)
-        await ear.becomes(State.DISCONNECTED, 8)
-        self.assertIn("down", ear.errors[0])
-        del self.script.answers["/auth/login"]
-        await ear.becomes(State.CONNECTED)
-        growing = allowed[:7]
-        self.assertEqual(growing, sorted(growing))
-        self.assertEqual(max(allowed), 20.0)
-        end: Any = await self.script.conversation()
-        end.transport.abortConnection()
-        await ear.becomes(State.CONNECTED, 2)
-        self.assertEqual(allowed[-1], 0.5)
-
-    async def test_stopped_while_connecting(self) -> None:
-        """A client that stops before it is in ends at once, and was never in."""
-        client, ear = self.client(port=self.script.port)
-        await client.stop()
-        self.assertEqual(ear.count(State.CONNECTED), 0)
-        self.assertFalse(client.connected)
-        self.assertEqual(self.retries(), 0)
-
-    def retries(self) -> int:
-        """How many waits for another attempt there still are; they are ended."""
-        calls = cast(Any, reactor).getDelayedCalls()
-        waits = [call for call in calls if "Deferred.callback" in str(call)]
-        for call in waits:
-            call.cancel()
-        return len(waits)
-
-    async def test_stopped_by_listener(self) -> None:
-        """A client that is stopped by what it tells its listener does not come back."""
-        self.script.answers["/auth/login"] = (401, b"no")
-        ear = Ear()
-        client, _ = self.client(port=self.script.port, ear=ear)
-        stopped: list[Deferred[None]] = []
-        told = ear.changed
-
-        def changed(state: State, error: Exception | None) -> None:
-            told(state, error)
-            if state is State.DISCONNECTED and not stopped:
-                stopped.append(Deferred.fromCoroutine(client.stop()))
-
-        self.patch(ear, "changed", changed)
-        await ear.becomes(State.DISCONNECTED)
-        await stopped[0]
-        self.assertEqual(self.retries(), 0)
-
-    async def test_stopped_in_room(self) -> None:
-        """A client that is stopped when there is room leaves no timer behind."""
-        client, _, _ = await self.talk()
-        for number in range(520):
-            client.send("bob", str(number))
-        room = client.room()
-        room.addCallback(lambda _: Deferred.fromCoroutine(client.stop()))
-        await room
-        calls = cast(Any, reactor).getDelayedCalls()
-        left = [call for call in calls if "_flush" in str(call)]
-        for call in left:
-            call.cancel()
-        self.assertEqual(len(left), 0)
-
-    async def test_stop_drops_waiting(self) -> None:
-        """Who waits for an answer when the client stops is told that none will come."""
-        client, _, _ = await self.talk()
-        answer = client.command("ping")
-        await self.script.command("ping")
-        failed = self.assertFailure(answer, ConnectionProblem)
-        await client.stop()
-        await failed
-
-    async def test_room(self) -> None:
-        """`room` fires at once when there is room, else when half of the queue is gone."""
-        client, _ = self.client(port=self.script.port)
-        self.assertTrue(client.room().called)
-        for number in range(502):
-            client.send("bob", str(number))
-        room = client.room()
-        self.assertFalse(room.called)
-        await room
-        self.assertLessEqual(client.waiting, 500)
-        await deferLater(cast(Any, reactor), 0)
+    async def test_lost(self) -> None:
+        """A question whose connection is lost fails, and is not asked on the next one."""
+        server = self.start()
+        alice, told = await self.connected("alice")
+        await alice.command("ping")
+        for connection in server._connections.connections:
+            self.patch(connection.transport, "write", lambda data: None)
+        asked = Deferred.fromCoroutine(alice.presence())
+        self.cut(server, "alice")
+        await self.assertFailure(asked, ConnectionProblem)
+        await told.becomes(State.CONNECTED, 2)
+        self.assertEqual(alice.unsettled, 0)

@@ -27,7 +27,8 @@ class ParseTests(SynchronousTestCase):
             ("!hello", Broadcast("hello")),
             ("! hello you ", Broadcast("hello you")),
             ("/users", Slash("users")),
-            ("/quit now", Slash("quit")),
+            ("/quit now", Slash("quit", "now")),
+            ("/history  bob 5 ", Slash("history", "bob 5")),
             ("/", Slash("")),
         ):
             self.assertEqual(console.parse(line), meaning)
@@ -51,6 +52,56 @@ class ParseTests(SynchronousTestCase):
             ("!  ", "!TEXT"),
         ):
             self.assertIn(hint, str(self.assertRaises(NotUnderstood, console.parse, line)))
+
+
+class HistoryTests(SynchronousTestCase):
+    """What is behind `/history`."""
+
+    def test_meanings(self) -> None:
+        """A user, with an @ or without, or ! for the broadcasts; and how many, if not twenty."""
+        for rest, meaning in (
+            ("bob", ("bob", 20)),
+            ("@bob", ("bob", 20)),
+            ("bob 5", ("bob", 5)),
+            ("@bob  1000", ("bob", 1000)),
+            ("!", ("broadcast", 20)),
+            ("! 3", ("broadcast", 3)),
+            ("broadcast 1", ("broadcast", 1)),
+        ):
+            self.assertEqual(console.parse_history(rest), meaning)
+
+    def test_not_understood(self) -> None:
+        """Anything else is answered with what would mean something."""
+        for rest in (
+            "",
+            "@",
+            "a/b",
+            "server",
+            "bob 0",
+            "bob 1001",
+            "bob -1",
+            "bob five",
+            "bob 5 6",
+            f"bob {chr(0x665)}",  # an Arabic five
+            "bob 1000000000001",
+        ):
+            error = self.assertRaises(NotUnderstood, console.parse_history, rest)
+            self.assertIn("/history USER [1 to 1000]", str(error))
+
+
+class LabelTests(SynchronousTestCase):
+    """A message of one's own, as its receipts name it."""
+
+    def test_short(self) -> None:
+        """It is what was typed, with what would control the terminal spelt out."""
+        self.assertEqual(console.sent_label("bob", "hello"), "@bob hello")
+        self.assertEqual(console.sent_label("broadcast", "hello"), "!hello")
+        self.assertEqual(console.sent_label("bob", "a\x1bb"), r"@bob a\x1bb")
+
+    def test_long(self) -> None:
+        """Of a long one the first forty characters are shown, the last of them an ellipsis."""
+        self.assertEqual(console.sent_label("bob", "x" * 40), "@bob " + "x" * 40)
+        self.assertEqual(console.sent_label("bob", "x" * 41), "@bob " + "x" * 39 + "…")
 
 
 class VisibleTests(SynchronousTestCase):

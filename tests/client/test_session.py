@@ -1,4 +1,8 @@
-"""Tests of `wschat.client.session`: what is sent and when, and what a frame means."""
+"""
+Tests of `wschat.client.session` with a classic server: what is sent, and what a frame means.
+
+Those with `wschat.v1` are in test_session_v1 and test_session_faults.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +45,14 @@ class _SessionTests(SynchronousTestCase):
         self.session = Session("alice", self.key)
 
     def open(self) -> Session:
-        self.session.opened()
+        self.session.opened(is_v1=False)
         return self.session
 
     def frames(self, now: float = NOW) -> list[Any]:
         return [json.loads(frame) for frame in self.session.data_to_send(now)]
+
+    def receive(self, payload: bytes) -> session.Event | None:
+        return self.session.receive(payload, NOW)
 
     def contents(self, now: float = NOW) -> list[str]:
         return [frame["body"]["content"] for frame in self.frames(now)]
@@ -94,6 +101,14 @@ class SendingTests(_SessionTests):
         for name in ("", "server", "system", "a b", "..", "\u00e4", "x" * 65):
             self.assertRaises(ValueError, self.session.send, name, "text", NOW)
         self.assertEqual(self.session.waiting, 0)
+
+    def test_too_long(self) -> None:
+        """A text is too long when its frame would be, with the names that it may get."""
+        self.assertRaises(ValueError, self.session.send, "bob", "x" * 65_536, NOW)
+        error = self.assertRaises(ValueError, self.session.send, "bob", '"' * 32_700, NOW)
+        self.assertIn("Too long", str(error))
+        self.session.send("bob", "x" * 65_000, NOW)
+        self.assertEqual(self.session.waiting, 1)
 
     def test_waits_for_connection(self) -> None:
         """What is said without a connection waits, in its order."""
@@ -174,7 +189,7 @@ class CommandTests(_SessionTests):
         """An answer has the id that the command was given."""
         request_id = self.open().command("ping", NOW)
         self.frames()
-        event = self.session.receive(answer(request_id))
+        event = self.receive(answer(request_id))
         assert isinstance(event, Answered)
         self.assertEqual(event.request_id, request_id)
         self.assertEqual((event.answer.success, event.answer.result), (True, {"message": "pong"}))
@@ -183,7 +198,7 @@ class CommandTests(_SessionTests):
         """An answer may say that the command failed, and why."""
         request_id = self.open().command("nonsense", NOW)
         self.frames()
-        event = self.session.receive(answer(request_id, success=False, error="Unknown command."))
+        event = self.receive(answer(request_id, success=False, error="Unknown command."))
         assert isinstance(event, Answered)
         self.assertEqual((event.answer.success, event.answer.error), (False, "Unknown command."))
 
@@ -197,9 +212,9 @@ class CommandTests(_SessionTests):
         self.assertEqual((self.session.unanswered, self.session.unasked), (0, False))
         self.frames()
         self.assertEqual((self.session.unanswered, self.session.unasked), (3, True))
-        self.session.receive(answer(first))
+        self.receive(answer(first))
         self.assertEqual(self.session.unanswered, 2)
-        self.session.receive(answer(second))
+        self.receive(answer(second))
         self.assertEqual(self.session.unanswered, 1)
         self.assertEqual(self.session.lost(), 1)
 
@@ -210,9 +225,9 @@ class CommandTests(_SessionTests):
         self.session.send("bob", "two", NOW)
         second = self.session.command("ping", NOW)
         self.frames()
-        self.session.receive(answer(second))
+        self.receive(answer(second))
         self.assertEqual(self.session.unanswered, 0)
-        event = self.session.receive(answer(first))
+        event = self.receive(answer(first))
         assert isinstance(event, Answered)
         self.assertEqual(event.request_id, first)
 
@@ -229,14 +244,14 @@ class CommandTests(_SessionTests):
         """An answer to nothing that was asked says nothing of what was sent."""
         self.open().send("bob", "one", NOW)
         self.frames()
-        self.session.receive(answer("elsewhere"))
+        self.receive(answer("elsewhere"))
         self.assertEqual(self.session.unanswered, 1)
 
     def test_answer_without_id(self) -> None:
         """An answer without an id of ours (absent, null, a number) is no event."""
         for content in ('{"success":true}', '{"success":true,"request_id":null}'):
-            self.assertIsNone(self.session.receive(delivery(content, sender="server")))
-        self.assertIsNone(self.session.receive(answer(7)))
+            self.assertIsNone(self.receive(delivery(content, sender="server")))
+        self.assertIsNone(self.receive(answer(7)))
 
     def test_lost(self) -> None:
         """A lost connection counts what was sent and not covered, once; the queue is not of it."""
@@ -254,7 +269,7 @@ class CommandTests(_SessionTests):
         self.open().send("bob", "one", NOW)
         request_id = self.session.command("ping", NOW)
         self.frames()
-        self.session.receive(answer(request_id))
+        self.receive(answer(request_id))
         self.assertEqual(self.session.lost(), 0)
 
 
@@ -263,7 +278,7 @@ class ReceivingTests(_SessionTests):
 
     def test_message(self) -> None:
         """A message is an event, with all that its frame says."""
-        event = self.session.receive(delivery("hello", id=17, header={"signature": "c2ln"}))
+        event = self.receive(delivery("hello", id=17, header={"signature": "c2ln"}))
         assert isinstance(event, Received)
         message = event.message
         self.assertEqual((message.sender, message.topic, message.id), ("bob", "alice", 17))
@@ -272,38 +287,50 @@ class ReceivingTests(_SessionTests):
 
     def test_same_id_once(self) -> None:
         """The same message with the same id, sent again, is heard once."""
-        self.assertIsInstance(self.session.receive(delivery("hello", id=17)), Received)
-        self.assertIsNone(self.session.receive(delivery("hello", id=17)))
+        self.assertIsInstance(self.receive(delivery("hello", id=17)), Received)
+        self.assertIsNone(self.receive(delivery("hello", id=17)))
         self.assertEqual(self.session.received, 1)
 
     def test_other_message_with_same_id(self) -> None:
         """A classic server that starts anew counts from 1: another message is another message."""
-        self.session.receive(delivery("hello", id=1))
-        self.assertIsInstance(self.session.receive(delivery("goodbye", id=1)), Received)
+        self.receive(delivery("hello", id=1))
+        self.assertIsInstance(self.receive(delivery("goodbye", id=1)), Received)
 
     def test_without_id(self) -> None:
         """Without an id (a classic server's live messages) equal messages are as many."""
         for _ in range(2):
-            self.assertIsInstance(self.session.receive(delivery("hello")), Received)
+            self.assertIsInstance(self.receive(delivery("hello")), Received)
         self.assertEqual(self.session.received, 2)
 
     def test_remembers_enough(self) -> None:
         """Ten thousand messages are remembered; the oldest are forgotten first."""
         for number in range(1, 10_002):
-            self.session.receive(delivery("x", id=number))
-        self.assertIsNone(self.session.receive(delivery("x", id=2)))
-        self.assertIsInstance(self.session.receive(delivery("x", id=1)), Received)
+            self.receive(delivery("x", id=number))
+        self.assertIsNone(self.receive(delivery("x", id=2)))
+        self.assertIsInstance(self.receive(delivery("x", id=1)), Received)
 
     def test_refused(self) -> None:
         """An error of the system is a refusal, with the server's text."""
         text = "Rate limit exceeded. Please slow down."
-        event = self.session.receive(delivery(text, sender="system", status="error"))
+        event = self.receive(delivery(text, sender="system", status="error"))
         self.assertEqual(event, Refused(text))
         self.assertEqual((self.session.refused, self.session.received), (1, 0))
 
+    def test_slows_down(self) -> None:
+        """A server that takes fewer messages gets fewer; another refusal changes nothing."""
+        self.open()
+        for number in range(30):
+            self.session.send("bob", str(number), NOW)
+        self.frames()
+        self.receive(delivery("Unknown recipient: bob.", sender="system", status="error"))
+        self.assertEqual(len(self.frames(NOW + 1)), 9)
+        text = "Rate limit exceeded. Please slow down."
+        self.receive(delivery(text, sender="system", status="error"))
+        self.assertEqual(len(self.frames(NOW + 2)), 1)
+
     def test_system_notice(self) -> None:
         """What the system says without an error is a message like any."""
-        self.assertIsInstance(self.session.receive(delivery("hi", sender="system")), Received)
+        self.assertIsInstance(self.receive(delivery("hi", sender="system")), Received)
         self.assertEqual(self.session.refused, 0)
 
     def test_malformed(self) -> None:
@@ -320,6 +347,6 @@ class ReceivingTests(_SessionTests):
             delivery('{"result":1}', sender="server"),
         )
         for frame in frames:
-            self.assertRaises(wire.Malformed, self.session.receive, frame)
+            self.assertRaises(wire.Malformed, self.receive, frame)
         counted = (self.session.sent, self.session.received, self.session.refused)
         self.assertEqual(counted, (0, 0, 0))

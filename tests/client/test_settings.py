@@ -25,6 +25,14 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(Settings.from_environ(given).authority, "xn--bcher-kva.example:443")
         self.assertIn("WS_SERVER_URL", self.refused(WS_SERVER_URL="https://\u00fc" + "x" * 70))
 
+    def test_session(self) -> None:
+        """A session has a name that the server takes, or none."""
+        given = {"WS_USER_ID": "alice", "WS_SESSION": "desk:1._-"}
+        self.assertEqual(Settings.from_environ(given).session, "desk:1._-")
+        self.assertEqual(Settings.from_environ({**given, "WS_SESSION": ""}).session, "")
+        for wrong in ("a b", "x" * 65, "a/b"):
+            self.assertIn(repr(wrong), self.refused(WS_SESSION=wrong))
+
     def test_defaults(self) -> None:
         """Without variables: localhost:443, the login name, no key, and every flag off."""
         self.patch(getpass, "getuser", lambda: "somebody")

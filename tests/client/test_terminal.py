@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,17 +16,16 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogBeginner
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.support import ClientTests, Script, settings
+from tests.client.support import QuickTests, Script, settings
 from wschat.client import State, terminal
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.client.terminal import PATIENCE, Exit, Terminal, exit_for, prepare, usage
 from wschat.identity import PrivateKey
 
 
-class _TerminalTests(ClientTests):
+class _TerminalTests(QuickTests):
     def setUp(self) -> None:
         super().setUp()
-        self.patch(random, "uniform", lambda low, high: min(high, 0.01))
         self.patch(sys, "stderr", io.StringIO())
         self.patch(sys, "stdin", io.StringIO())
 
@@ -177,6 +176,135 @@ class LineTests(_TerminalTests):
             await made.close()
 
 
+class ReceiptTests(_TerminalTests):
+    """What becomes of what was typed: quietly, on standard error."""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so, as nobody tells what a terminal writes."""
+        while not condition():
+            await deferLater(cast(Any, reactor), 0.001)
+
+    async def sees(self, text: str) -> None:
+        """Wait for a line on standard error."""
+        await self.until(lambda: f"{text}\n" in self.notes)
+
+    async def test_receipts(self) -> None:
+        """A direct message has ✓ and then ✓✓, a broadcast ✓; standard output has neither."""
+        self.start()
+        await self.connected("bob")
+        made = self.terminal(self.port)
+        made.dataReceived("!all \u202e of you\n@bob hello\n".encode())
+        await self.sees("✓✓ @bob hello")
+        marks = [line for line in self.notes.splitlines() if line.startswith("✓")]
+        shown = r"✓ !all \u202e of you"
+        self.assertEqual(marks, [shown, "✓ @bob hello", "✓✓ @bob hello"])
+        self.assertEqual(self.output.value(), b"")
+        self.assertEqual(made._said, {})
+
+    async def test_forgotten(self) -> None:
+        """Of too many that are on their way the oldest are shown no receipt."""
+        self.patch(terminal, "_REMEMBERED", 1)
+        self.start()
+        await self.connected("bob")
+        made = self.terminal(self.port)
+        await self.until(lambda: made._narrator.has_been_connected)
+        for text in ("one", "two"):
+            made._send(text, "bob")
+        await self.sees("✓✓ @bob two")
+        self.assertNotIn("one", self.notes)
+
+    async def test_refused(self) -> None:
+        """What is refused is named by what was typed, and costs the status."""
+        self.start()
+        status, written = await self.ends("@nobody hello\n!all\n")
+        self.assertIn("* @nobody hello: Unknown recipient: nobody.\n", self.notes)
+        self.assertIn("✓ !all\n", self.notes)
+        self.assertEqual((status, written), (Exit.NOT_ACCEPTED, ""))
+
+    async def test_history(self) -> None:
+        """/history shows the last of a conversation as it shows what comes, and how much it was."""
+        self.start()
+        bob, _ = await self.connected("bob")
+        key = PrivateKey.generate()
+        alice, told = await self.connected("alice", key=key)
+        for text in ("one", "two\x1b"):
+            alice.send("bob", text)
+        await alice.settled()
+        bob.send("alice", "three")
+        await told.hears("three")
+        await told.until(lambda: len(told.delivered_ids) == 2)
+        await alice.stop()
+        made = self.terminal(self.port, key=key)
+        made.dataReceived(b"/history bob 2\n/history !\n")  # before there is a connection
+        await self.sees("* 0 messages.")
+        made.readConnectionLost()
+        status, written = await made.done, self.output.value().decode()
+        first, second = (line.partition("] ")[2] for line in written.splitlines())
+        self.assertEqual(first, r"alice -> bob [VERIFIED]: two\x1b")
+        self.assertEqual(second, "bob -> alice [VERIFIED]: three")
+        self.assertIn("* 2 messages, and there are more.\n* 0 messages.\n", self.notes)
+        self.assertEqual(status, Exit.DONE)
+
+    async def test_no_history(self) -> None:
+        """What cannot be a conversation is answered with what can, and costs the status."""
+        self.start()
+        status, written = await self.ends("/history\n")
+        self.assertIn("* To see what was said: /history USER", self.notes)
+        self.assertEqual((status, written), (Exit.NOT_ACCEPTED, ""))
+
+    async def test_lost_receipt(self) -> None:
+        """At the end all has to be stored, though the server is lost and restarted in between."""
+        server = self.start()
+        port = self.port
+        _, ear = await self.connected("bob")
+        made = self.terminal(port)
+        made.dataReceived(b"!first\n")
+        await self.sees("✓ !first")
+        (mute,) = [c for c in server._connections.connections if c.user_id == "alice"]
+        self.patch(mute.transport, "write", lambda data: None)
+        made.dataReceived(b"@bob one\n@bob two\n")
+        made.readConnectionLost()
+        await ear.hears("two")
+        self.assertEqual((self.notes.count("✓"), made.done.called), (1, False))
+        stopping = Deferred.fromCoroutine(self.stop_server(server))
+        mute.transport.abortConnection()
+        await stopping
+        self.start(port)
+        self.assertEqual(await made.done, Exit.DONE)
+        for text in ("one", "two"):
+            self.assertIn(f"✓ @bob {text}\n", self.notes)
+        self.assertEqual(ear.texts, ["first", "one", "two"])
+
+    async def test_replaced(self) -> None:
+        """A terminal whose session is taken over ends with 4, and says why."""
+        self.start()
+        key = PrivateKey.generate()
+        made = self.terminal(self.port, key=key, session="desk")
+        await self.until(lambda: made._narrator.has_been_connected)
+        await self.connected("alice", key=key, session="desk")
+        self.assertEqual(await made.done, Exit.REFUSED)
+        self.assertIn("another connection took over this session", self.notes)
+
+    async def test_incomplete(self) -> None:
+        """When something is missing, that is said."""
+        self.start()
+        self.terminal(self.port).incomplete()
+        self.assertIn("* You were away for long", self.notes)
+
+    async def test_interrupted(self) -> None:
+        """An interrupt ends at once: with 5 when that costs a message, else with 0."""
+        self.start()
+        made = self.terminal(self.port)
+        made.interrupt()
+        self.assertEqual(await made.done, Exit.DONE)
+        made.interrupt()
+        made = self.terminal(self.port)
+        made.dataReceived(b"@bob hello\n")
+        made.interrupt()
+        self.assertEqual(await made.done, Exit.NOT_ACCEPTED)
+        self.assertIn("* Interrupted: 1 messages may not have been sent.", self.notes)
+
+
 class AwayTests(_TerminalTests):
     """A server that goes away while it is needed."""
 
@@ -189,7 +317,7 @@ class AwayTests(_TerminalTests):
         end: Any = await script.conversation()
         script.answers["/auth/login"] = (500, b"down")
         script.answers["/ws"] = (500, b"down")
-        made._client._token = None
+        made._client._dialler._token = None
         made.dataReceived(b"@bob hello\n")
         await script.frame("hello")
         made.readConnectionLost()

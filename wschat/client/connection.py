@@ -7,131 +7,38 @@ counts what it did.
 
 from __future__ import annotations
 
-import enum
 import random
 import time
 from collections.abc import Callable
-from http import HTTPStatus
-from typing import Any, Final, Protocol
-from urllib.parse import quote
+from typing import Any, Final
 
-import msgspec
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import provider
 
-from wschat import identity, wire
-from wschat.client import tls
-from wschat.client.accounts import TIMEOUT, Accounts, ConnectionProblem, RequestRefused, problem
-from wschat.client.session import QUEUE_MESSAGES, Answered, Received, Refused, Session
+from wschat import identity, v1, wire
+from wschat.client import session
+from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
+from wschat.client.dialler import Dialler
+from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
+from wschat.client.session import QUEUE_MESSAGES, Session
 from wschat.client.settings import Settings
-
-#: The longest message that a client takes, in bytes.
-MAX_MESSAGE: Final = 1024 * 1024
+from wschat.client.websocket import Connection
 
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 20.0
 _ASK_AFTER: Final = 1.0
-_TOKEN_LIFETIME: Final = 23 * 3600.0
+
+#: How long acknowledgements are collected before they are sent, in seconds.
+_ACK_AFTER: Final = 0.05
+
+#: How often a server is pinged, and how long it may take to answer, in seconds.
+KEEPALIVE: Final = (25.0, 30.0)
 
 log = Logger(namespace="wschat.client")
-
-
-class State(enum.StrEnum):
-    """What a client is doing about its connection."""
-
-    DISCONNECTED = "disconnected"
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    RECONNECTING = "reconnecting"
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """
-    A message for the user.
-
-    `text` is what the sender wrote, or None when it is sealed and cannot be
-    opened.  `verified` says that the sender's registered key signed it.
-    """
-
-    message: wire.Message
-    text: str | None
-    verified: bool
-
-
-class Listener(Protocol):
-    """
-    Told what happens, in the order in which it happens.
-
-    `changed` to disconnected comes with the reason: a `ConnectionProblem` or
-    a `RequestRefused`.
-    """
-
-    def heard(self, heard: Heard) -> None: ...
-    def refused(self, text: str) -> None: ...
-    def changed(self, state: State, error: Exception | None) -> None: ...
-
-
-class Counters(msgspec.Struct):
-    """What a client has done so far."""
-
-    sent: int
-    received: int
-    refused: int
-    reconnects: int
-
-
-@provider(ILogObserver)
-def _discard(event: Any) -> None:
-    """Autobahn logs requests, tokens included; nothing of that is for anybody."""
-
-
-class _Protocol(WebSocketClientProtocol):
-    """Autobahn's side: bytes to and from the session."""
-
-    log = Logger(namespace="wschat.autobahn", observer=_discard)
-    client: Client
-
-    def onOpen(self) -> None:
-        self.client.opened(self)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.client.received(payload)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        line = getattr(self, "http_status_line", "").split()
-        status = int(line[1]) if len(line) > 1 and line[1].isdecimal() else None
-        self.client.lost(code, reason or "", status)
-
-
-class _Factory(WebSocketClientFactory):
-    log = _Protocol.log
-    noisy = False
-
-    def __init__(self, client: Client, url: str) -> None:
-        super().__init__(url)
-        self._client = client
-        self.setProtocolOptions(
-            maxMessagePayloadSize=MAX_MESSAGE,
-            maxFramePayloadSize=MAX_MESSAGE,
-            failByDrop=False,
-            openHandshakeTimeout=TIMEOUT,
-            autoPingInterval=25,
-            autoPingTimeout=30,
-        )
-
-    def buildProtocol(self, addr: object) -> _Protocol:
-        protocol = _Protocol()
-        protocol.factory = self
-        protocol.client = self._client
-        return protocol
 
 
 class Client(Service):
@@ -144,24 +51,37 @@ class Client(Service):
         key: identity.PrivateKey,
         listener: Listener,
         wall: Callable[[], float] = time.time,
+        *,
+        after: int | None = None,
+        keepalive: tuple[float, float] = KEEPALIVE,
     ) -> None:
+        """
+        `after` is the last message that is known to have been handled, for
+        who keeps that; `settings.session` then has to be the same as before.
+        `keepalive` says how often to ping, and how long the answer may take.
+        """
         self._reactor = reactor
         self._settings = settings
         self._key = key
         self._listener = listener
         self._wall = wall
-        self._session = Session(settings.user_id, key)
+        self._session = Session(settings.user_id, key, settings.session, after)
         self.accounts = Accounts(reactor, settings, key)
-        self._token: tuple[str, float] | None = None
-        self._protocol: _Protocol | None = None
-        self._opening: Deferred[None] = Deferred()
-        self._gone: Deferred[ConnectionProblem] = Deferred()
-        self._answers: dict[str, Deferred[wire.CommandAnswer]] = {}
+        self._dialler = Dialler(
+            reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive
+        )
+        self._protocol: Connection | None = None
+        self._answers: dict[str, Deferred[Any]] = {}
         self._incoming: DeferredQueue[wire.Message] = DeferredQueue()
         self._unhandled = 0
         self._wants_quiet: list[Deferred[None]] = []
         self._sending: IDelayedCall | None = None
         self._asking: IDelayedCall | None = None
+        self._acknowledging: IDelayedCall | None = None
+        self._over = False
+        self._deaf = False
+        self._wants_settled: list[Deferred[None]] = []
+        self._wants_connection: list[Deferred[None]] = []
         self._running: list[Deferred[None]] = []
         self._connections = 0
         self._wants_room: list[tuple[int, Deferred[None]]] = []
@@ -176,13 +96,22 @@ class Client(Service):
             self._running.append(running)
 
     async def stop(self) -> None:
-        """Say goodbye, hear what still comes until the server has said it too, and end."""
+        """
+        Say goodbye, and end.
+
+        What has come is handled and acknowledged before.  Of a classic server
+        is heard what still comes until it has said goodbye, too.
+        """
         super().stopService()
         staying, delivering = self._running
         staying.cancel()
-        for call in (self._sending, self._asking):
+        for call in (self._sending, self._asking, self._acknowledging):
             if call is not None and call.active():
                 call.cancel()
+        if self._protocol is not None and self._session.is_v1:
+            await self.handled()
+            self._acknowledge()
+            self._deaf = True  # what comes now is not acknowledged, and comes next time
         if self._protocol is not None:
             closed = self._protocol.is_closed
             self._protocol.sendClose(1000)
@@ -209,15 +138,17 @@ class Client(Service):
             session.sent, session.received, session.refused, max(0, self._connections - 1)
         )
 
-    def send(self, to: str, text: str) -> None:
+    def send(self, to: str, text: str, client_id: str = "") -> str:
         """
         Say something to a user; it waits while there is no connection.
 
-        Raises `ValueError` for a name that no user can have and for a text
-        that is too long, `QueueFull`.
+        Returns the message's client id, by which the listener is told of it;
+        `client_id` if that is given.  Raises `ValueError` for a name that no
+        user can have and for a text that is too long, `QueueFull`.
         """
-        self._session.send(to, text, self._wall())
+        client_id = self._session.send(to, text, self._wall(), client_id)
         self._flush()
+        return client_id
 
     @property
     def unsettled(self) -> int:
@@ -231,9 +162,73 @@ class Client(Service):
         self._flush()
         return room
 
-    def broadcast(self, text: str) -> None:
-        """Say something to everybody.  Raises `QueueFull`."""
-        self.send(wire.BROADCAST, text)
+    def broadcast(self, text: str) -> str:
+        """Say something to everybody; see `send`."""
+        return self.send(wire.BROADCAST, text)
+
+    @property
+    def gives_receipts(self) -> bool:
+        """Whether the server says of each message what became of it."""
+        return self._session.is_v1
+
+    def settled(self) -> Deferred[None]:
+        """Fires when nothing waits, and the server has dealt with all that was said (with v1)."""
+        settled: Deferred[None] = Deferred()
+        self._wants_settled.append(settled)
+        self._tell_settled()
+        return settled
+
+    def _tell_settled(self) -> None:
+        if not self.unsettled:
+            wanted, self._wants_settled = self._wants_settled, []
+            for settled in wanted:
+                settled.callback(None)
+
+    async def history(
+        self, peer: str, limit: int = v1.HISTORY_LIMIT, *, before: int | None = None
+    ) -> History:
+        """
+        The newest messages of a conversation with a user, or of the broadcasts.
+
+        Of those earlier than `before`, if that is given.  It waits for the
+        first connection.  Raises `ValueError` when the server cannot,
+        `RequestRefused` when it does not, `ConnectionProblem` when the
+        connection is lost, `QueueFull`.
+        """
+        messages: list[wire.Message] = []
+        more = True
+        while more and len(messages) < limit:
+            wanted = min(limit - len(messages), v1.MAX_HISTORY_LIMIT)
+            page = await self._ask(v1.AskHistory(peer, before, None, wanted))
+            messages = [v1.delivered(message) for message in page.messages] + messages
+            more, before = page.more, page.next
+        heard = [
+            self._examine(message, await self.accounts.public_key(message.sender))
+            for message in messages
+        ]
+        return History(heard, more, before or 0)
+
+    async def presence(self, users: list[str] | None = None, *, watch: bool = True) -> v1.Presence:
+        """
+        Who is there, of `users` or of all; the listener is told of changes if they are watched.
+
+        Raises what `history` does.
+        """
+        presence: v1.Presence = await self._ask(v1.AskPresence(watch, users))
+        return presence
+
+    async def _ask(self, question: v1.AskHistory | v1.AskPresence) -> Any:
+        if not self._connections:  # nobody knows yet whom it would ask
+            connection: Deferred[None] = Deferred()
+            self._wants_connection.append(connection)
+            await connection
+        answer: Deferred[Any] = Deferred()
+        self._answers[self._session.ask(question)] = answer
+        self._flush()
+        told = await answer
+        if isinstance(told, v1.Error):
+            raise RequestRefused(told.reason)
+        return told
 
     def command(self, name: str, params: object = None) -> Deferred[wire.CommandAnswer]:
         """
@@ -248,51 +243,68 @@ class Client(Service):
         self._flush()
         return answer
 
-    # What the protocol tells.
+    # What the dialler tells.
 
-    def opened(self, protocol: _Protocol) -> None:
+    def opened(self, protocol: Connection) -> None:
         """The socket is open."""
         self._protocol = protocol
         self._connections += 1
-        self._session.opened()
+        is_v1 = protocol.websocket_protocol_in_use == v1.SUBPROTOCOL
+        self._session.opened(is_v1=is_v1)
         self._listener.changed(State.CONNECTED, None)
         self._flush()
-        self._opening.callback(None)
+        wanted, self._wants_connection = self._wants_connection, []
+        for connection in wanted:
+            connection.callback(None)
 
     def received(self, payload: bytes) -> None:
         """A frame has come."""
         try:
-            event = self._session.receive(payload)
+            event = self._session.receive(payload, self._wall())
         except wire.Malformed as error:
             log.warn("the server sent what cannot be read: {error}", error=error)
             return
-        if isinstance(event, Received):
-            self._unhandled += 1
-            self._incoming.put(event.message)
-        elif isinstance(event, Refused):
-            self._listener.refused(event.text)
-        elif isinstance(event, Answered):
+        if isinstance(event, session.Received):
+            if not self._deaf:
+                self._unhandled += 1
+                self._incoming.put(event.message)
+        elif isinstance(event, session.Answered | session.Told):
             answer = self._answers.pop(event.request_id, None)
             if answer is not None:
                 answer.callback(event.answer)
+        elif event is not None:
+            self._tell(event)
+        if not isinstance(event, session.Received):
+            self._flush()  # what was refused for now is sent again
+            self._tell_settled()
 
-    def lost(self, code: int | None, reason: str, status: int | None) -> None:
-        """The socket is closed, or was never opened; `status` is what the upgrade was answered."""
+    def _tell(self, event: session.Event) -> None:
+        try:
+            if isinstance(event, session.Stored):
+                self._listener.stored(event.client_id, event.id)
+            elif isinstance(event, session.Delivered):
+                self._listener.delivered(event.client_id, event.id)
+            elif isinstance(event, session.Refused):
+                self._listener.refused(event.text, event.client_id)
+            elif isinstance(event, session.PresenceChanged):
+                self._listener.presence_changed(event.joined, event.left)
+            elif isinstance(event, session.Incomplete):
+                self._listener.incomplete()
+        except Exception:
+            log.failure("a listener failed")
+
+    def lost(self, problem: ConnectionProblem | SessionOver) -> None:
+        """The socket is closed, or was never opened."""
         self._protocol = None
         unknown = self._session.lost()
         if unknown and self.running:
-            self._listener.refused(
-                f"The connection was lost: the last {unknown} messages may not have arrived."
-            )
-        problem = ConnectionProblem(_why(code, reason))
+            text = f"The connection was lost: the last {unknown} messages may not have arrived."
+            self._listener.refused(text, None)
+        self._over = isinstance(problem, SessionOver)
         answers, self._answers = self._answers, {}
         self._session.forget(answers)
         for answer in answers.values():
             answer.errback(problem)
-        if self._opening.called:
-            self._gone.callback(problem)
-        else:
-            self._opening.errback(_refusal(status))
 
     # The connection, kept.
 
@@ -303,62 +315,30 @@ class Client(Service):
             self._listener.changed(State.RECONNECTING if again else State.CONNECTING, None)
             error: Exception
             try:
-                await self._connect()
+                gone = await self._dialler.connect()
                 delay = _FIRST_DELAY
-                error = await self._gone
+                error = await gone
             except (ConnectionProblem, RequestRefused) as refusal:
                 delay = min(2 * delay, _LONGEST_DELAY)
                 error = refusal
             if self.running:
                 self._listener.changed(State.DISCONNECTED, error)
+            if self._over:
+                self.running = 0
             if not self.running:
                 return
             # All of it is chance, so that many who were cut off do not come back at once.
             await deferLater(self._reactor, random.uniform(0, delay))  # noqa: S311  # no secret
 
-    async def _connect(self) -> None:
-        """Log in unless that was done, and open the socket."""
-        try:
-            await self._open(await self._valid_token())
-        except _TokenRefused:  # it has ended, or the server has another secret now
-            self._token = None
-            await self._open(await self._valid_token())
-
-    async def _open(self, token: str) -> None:
-        settings = self._settings
-        factory = _Factory(self, f"wss://{settings.authority}/ws?token={quote(token)}")
-        endpoint = wrapClientTLS(
-            tls.connection_creator(settings.host, settings.insecure_tls),
-            HostnameEndpoint(self._reactor, settings.host.encode("idna"), settings.port),
-        )
-        self._opening, self._gone = Deferred(), Deferred()
-        try:
-            protocol: Any = await endpoint.connect(factory)
-        except (CancelledError, ConnectingCancelledError):
-            raise CancelledError from None
-        except Exception as error:
-            raise problem(settings.authority, error) from None
-        try:
-            await self._opening
-        except CancelledError:
-            protocol.transport.abortConnection()
-            raise
-
-    async def _valid_token(self) -> str:
-        now = self._wall()
-        if self._token is None or self._token[1] <= now:
-            self._token = (await self.accounts.login(), now + _TOKEN_LIFETIME)
-        return self._token[0]
-
     # What goes out, and what comes in.
 
     def _flush(self) -> None:
         """Send what may be sent now, and come back when more may."""
-        if self._protocol is not None:
+        if self._protocol is not None and self._protocol.can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
             if self._session.unasked and not _pending(self._asking):
-                self._asking = self._reactor.callLater(_ASK_AFTER, self._ask)
+                self._asking = self._reactor.callLater(_ASK_AFTER, self._ask_for_answer)
         waiting = self._session.waiting
         ready = [room for at_most, room in self._wants_room if waiting <= at_most]
         self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
@@ -368,8 +348,8 @@ class Client(Service):
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
 
-    def _ask(self) -> None:
-        """Have the server say that it has dealt with what was sent."""
+    def _ask_for_answer(self) -> None:
+        """Have a classic server say that it has dealt with what was sent."""
         if self._protocol is not None and self._session.unasked and not self._session.waiting:
             self.command("ping").addErrback(lambda failure: failure.trap(ConnectionProblem))
 
@@ -382,8 +362,16 @@ class Client(Service):
                 self._listener.heard(self._examine(message, public_key))
             except Exception:  # a listener's fault costs it this message, and no other
                 log.failure("a message could not be handled")
+            self._session.handled(message)
+            unacknowledged = self._session.unacknowledged and self.running
+            if unacknowledged and not _pending(self._acknowledging):
+                self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
             self._unhandled -= 1
             self._tell_quiet()
+
+    def _acknowledge(self) -> None:
+        if self._protocol is not None and self._session.unacknowledged:
+            self._flush()
 
     def handled(self) -> Deferred[None]:
         """Fires when the listener has heard every message that came until now."""
@@ -413,28 +401,6 @@ class Client(Service):
             return Heard(message, self._key.open(sealed), verified)
         except identity.Unsealable:
             return Heard(message, None, verified)
-
-
-class _TokenRefused(ConnectionProblem):
-    """The server does not take the token; a new one may help."""
-
-
-def _refusal(status: int | None) -> ConnectionProblem | RequestRefused:
-    """Why a server that was reached did not open the socket."""
-    if status == HTTPStatus.UNAUTHORIZED:
-        return _TokenRefused("The server does not take the token.")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RequestRefused("Too many connections of this user.")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return ConnectionProblem("The server is full, or about to end.")
-    shown = "nothing" if status is None else status
-    return ConnectionProblem(f"The server did not open the WebSocket: it answered {shown}.")
-
-
-def _why(code: int | None, reason: str) -> str:
-    if code is None or code == WebSocketClientProtocol.CLOSE_STATUS_CODE_ABNORMAL_CLOSE:
-        return "The connection was lost."
-    return f"The server closed the connection: {reason or 'for no reason'} ({code})."
 
 
 def _pending(call: IDelayedCall | None) -> bool:

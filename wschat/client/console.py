@@ -13,6 +13,7 @@ HELP: Final = (
     "@USER TEXT   say something to one user",
     "!TEXT        say something to everybody",
     "/users       who is there",
+    "/history USER [N]  the last N messages to and from USER (20), or with ! those to everybody",
     "/help        this",
     "/quit        send what is left, and end",
 )
@@ -32,9 +33,10 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 
 class Slash(msgspec.Struct, frozen=True):
-    """A command to the program itself: `/name`."""
+    """A command to the program itself: `/name`, and what is behind it."""
 
     name: str
+    rest: str = ""
 
 
 class NotUnderstood(ValueError):
@@ -59,8 +61,25 @@ def parse(line: str) -> Direct | Broadcast | Slash | None:
             raise NotUnderstood("Nothing to say. To say something to everybody: !TEXT")
         return Broadcast(line[1:].strip())
     if line.startswith("/"):
-        return Slash(line[1:].partition(" ")[0])
+        name, _, rest = line[1:].partition(" ")
+        return Slash(name, rest.strip())
     raise NotUnderstood("Not understood. To say something: @USER TEXT, or !TEXT. More: /help")
+
+
+#: How many messages `/history` shows when nobody says, and at most.
+HISTORY: Final = 20
+MAX_HISTORY: Final = 1000
+
+
+def parse_history(rest: str) -> tuple[str, int]:
+    """What is behind `/history`: whose, and how many.  Raises `NotUnderstood`."""
+    peer, _, count = rest.removeprefix("@").partition(" ")
+    number = count.strip() or str(HISTORY)
+    peer = wire.BROADCAST if peer == "!" else peer
+    fits = number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MAX_HISTORY
+    if not fits or not (peer == wire.BROADCAST or wire.valid_user_id(peer)):
+        raise NotUnderstood(f"To see what was said: /history USER [1 to {MAX_HISTORY}]")
+    return peer, int(number)
 
 
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -89,6 +108,16 @@ def clock(timestamp: str) -> str:
         return moment.astimezone().strftime("%H:%M:%S")
     except (OverflowError, ValueError):  # the year 1 or 9999, at the wrong side of the world
         return moment.strftime("%H:%M:%S")
+
+
+#: What is shown of a message of one's own, in characters.
+_SHOWN: Final = 40
+
+
+def sent_label(to: str, text: str) -> str:
+    """A message of one's own, as its receipts name it."""
+    shown = visible(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+    return f"!{shown}" if to == wire.BROADCAST else f"@{to} {shown}"
 
 
 def received_line(message: wire.Message, text: str | None, verified: bool) -> str:

@@ -2,42 +2,34 @@
 A client's conversation with a server, without any I/O: bytes in, events out.
 
 What is sent waits here until the connection is open and the server's rate
-limit leaves room.  Times are seconds since the epoch, and given.
+limit leaves room.  It speaks `wschat.v1`, and what the classic server speaks
+where that is all there is.  Times are seconds since the epoch, and given.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import Container
-from typing import Final
+from collections.abc import Callable, Container
+from typing import Any, Final
 
 import msgspec
 
-from wschat import identity, wire
-from wschat.limits import TokenBucket
+from wschat import identity, v1, wire
+from wschat.client.outgoing import QUEUE_MESSAGES, Item, Outgoing, QueueFull
+from wschat.codes import ErrorCode
 
-#: A little below the server's default limit: what is sent evenly may arrive in bursts.
-MESSAGE_RATE: Final = 9.0
-MESSAGE_BURST: Final = 17.0
-
-#: Messages that may wait to be sent.
-QUEUE_MESSAGES: Final = 1000
-
-#: So that a clock that has moved on by a wait shows another time.
-_SHORTEST_WAIT: Final = 0.001
-
-#: Messages a second, for a server that takes fewer than `MESSAGE_RATE`.
-_SLOWEST: Final = 0.5
+__all__ = ["QUEUE_MESSAGES", "QueueFull", "Session"]
 
 #: The longest frame that a server takes by default, in bytes.
 _MAX_FRAME: Final = 65536
 
+#: What a frame may grow by when it is sent: the client ids and their keys.
+_NAMES: Final = 192
+
 _REMEMBERED: Final = 10_000
 
-
-class QueueFull(Exception):
-    """Too many messages wait to be sent."""
+#: Messages whose delivery is waited for; past that the oldest are waited for no more.
+_UNDELIVERED: Final = 500
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -46,10 +38,29 @@ class Received(msgspec.Struct, frozen=True):
     message: wire.Message
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What was sent under this client id is on the server's disk, as this message."""
+
+    client_id: str
+    id: int
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """What was sent under this client id has reached its recipient."""
+
+    client_id: str
+    id: int
+
+
 class Refused(msgspec.Struct, frozen=True):
-    """The server did not take something; it does not say what."""
+    """
+    The server did not take something.
+
+    `client_id` says what, if it is known; a classic server does not say.
+    """
 
     text: str
+    client_id: str | None = None
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -59,56 +70,111 @@ class Answered(msgspec.Struct, frozen=True):
     answer: wire.CommandAnswer
 
 
-Event = Received | Refused | Answered
+class Told(msgspec.Struct, frozen=True):
+    """The server answered a question: with a page, or who is there, or an error."""
+
+    request_id: str
+    answer: v1.History | v1.Presence | v1.Error
+
+
+class Incomplete(msgspec.Struct, frozen=True):
+    """Some of what came while the session was away is not kept any more."""
+
+
+class PresenceChanged(msgspec.Struct, frozen=True):
+    """Users came, or went (with the time when they were last there, RFC 3339)."""
+
+    joined: list[str]
+    left: dict[str, str]
+
+
+Event = Received | Stored | Delivered | Refused | Answered | Told | Incomplete | PresenceChanged
 
 
 class Session:
     """What one user says and hears, across connections."""
 
-    def __init__(self, user_id: str, key: identity.PrivateKey) -> None:
+    def __init__(
+        self, user_id: str, key: identity.PrivateKey, name: str = "", after: int | None = None
+    ) -> None:
+        """
+        `name` is the session's; one that is made up gets what no other of the
+        user's sessions has read.  `after` is the last message that is known
+        to have been handled.
+        """
         self.user_id = user_id
+        self.name = name or secrets.token_hex(8)
         self._key = key
-        self._queue: deque[tuple[bytes, str]] = deque()  # a frame, and a command's request id
-        self._rate = MESSAGE_RATE
-        self._bucket = TokenBucket(MESSAGE_RATE, MESSAGE_BURST)
-        self._open = False
-        self._since = 0  # messages sent after the last command was
-        self._commands: deque[tuple[str, int]] = deque()  # … and before each, not yet answered
+        self._outgoing = Outgoing()
+        self._is_v1 = False
+        self._resume: v1.Resume | None = None  # to be sent
+        self._resumed = False  # the server has said where this goes on; nothing is sent before
+        self._position = after or 0  # the last message that came
+        self._handled = after  # … that was handled
+        self._offered = after or 0  # … that the server has sent on this connection, or known of
+        self._acknowledged = after or 0  # … that the server knows to be handled
+        self._undelivered: dict[str, None] = {}
         self._seen: dict[object, None] = {}
-        self.sent = 0
+        self._handlers: dict[type, Callable[[Any], Event | None]] = {
+            v1.Delivery: self._received,
+            v1.Stored: self._stored,
+            v1.Delivered: self._delivered,
+            v1.History: self._told,
+            v1.Presence: self._told,
+            v1.PresenceChanged: self._presence_changed,
+        }
         self.received = 0
         self.refused = 0
 
     @property
+    def is_v1(self) -> bool:
+        """Whether the server speaks `wschat.v1`; false while that is not known."""
+        return self._is_v1
+
+    @property
+    def sent(self) -> int:
+        """How many messages were sent; one that is sent again counts again."""
+        return self._outgoing.sent
+
+    @property
     def waiting(self) -> int:
         """How many messages have not been sent yet."""
-        return len(self._queue)
+        return self._outgoing.waiting
 
     @property
     def unanswered(self) -> int:
-        """How many messages were sent that no later answer of the server covers."""
-        return self._since + sum(messages for _, messages in self._commands)
+        """How many messages were sent of which it is not known whether they arrived."""
+        return self._outgoing.unanswered
 
     @property
     def unasked(self) -> bool:
-        """Whether a message was sent that no command followed."""
-        return self._since > 0
+        """Whether a message was sent to a classic server that no command followed."""
+        return self._outgoing.unasked
 
-    def send(self, to: str, text: str, now: float) -> None:
+    def send(self, to: str, text: str, now: float, client_id: str = "") -> str:
         """
         Say something to a user, or to `wire.BROADCAST`; it is signed.
 
-        Raises `ValueError` for a name that no user can have and for a text
-        that is too long, `QueueFull`.
+        Returns its client id, which is `client_id` if that is given: what is
+        sent under the same one again is the same message.  Raises
+        `ValueError` for a name that no user can have, a client id that is
+        none and a text that is too long, `QueueFull`.
         """
+        if client_id and not v1.valid_client_id(client_id):
+            raise ValueError(f"{client_id!r} is not a client id.")
+        if client_id and self._outgoing.knows(client_id):
+            return client_id
         if to != wire.BROADCAST and not wire.valid_user_id(to):
             raise ValueError(f"{to} is not a user id.")
         signature = identity.sign_content(self._key, text)
-        self._put(wire.Message(self.user_id, to, text, wire.format_time(now), signature))
+        message = wire.Message(self.user_id, to, text, wire.format_time(now), signature)
+        item = Item(client_id or secrets.token_hex(12), message)
+        self._put(item)
+        return item.name
 
     def command(self, name: str, now: float, params: object = None) -> str:
         """
-        Ask the server something; its `Answered` has the request id that this returns.
+        Ask the server to do something; its `Answered` has the request id that this returns.
 
         The server answers in order, so an answer also says that all that was
         sent earlier has been dealt with.  Raises `QueueFull`.
@@ -118,60 +184,112 @@ class Session:
         signature = self._key.sign(content.encode())
         timestamp = wire.format_time(now)
         message = wire.Message(self.user_id, wire.SERVER, content, timestamp, signature)
-        self._put(message, request_id)
+        self._put(Item(request_id, message, command=True))
         return request_id
 
-    def _put(self, message: wire.Message, request_id: str = "") -> None:
-        if len(self._queue) >= QUEUE_MESSAGES:
-            raise QueueFull(f"{QUEUE_MESSAGES} messages wait to be sent already.")
-        frame = wire.encode_submission(message)
-        if len(frame) > _MAX_FRAME:
-            raise ValueError(f"Too long: {len(frame)} bytes with all that belongs to it.")
-        self._queue.append((frame, request_id))
+    def ask(self, question: v1.AskHistory | v1.AskPresence) -> str:
+        """
+        Ask a server that speaks `wschat.v1`; `Told` has the request id that this returns.
 
-    def opened(self) -> None:
-        """A connection is open."""
-        self._open = True
+        Raises `QueueFull`, and `ValueError` when the server speaks it not, or
+        when it would not take the question.
+        """
+        if not self._is_v1:
+            raise ValueError("The server cannot answer that.")
+        request_id = secrets.token_hex(8)
+        question.request_id = request_id
+        try:
+            v1.decode_request(v1.encode(question))
+        except wire.Malformed as error:
+            raise ValueError(error.text) from None
+        self._outgoing.put(Item(request_id, question))
+        return request_id
+
+    def _put(self, item: Item) -> None:
+        size = len(item.frame(is_v1=False)) + _NAMES
+        if size > _MAX_FRAME:
+            raise ValueError(f"Too long: {size} bytes with all that belongs to it.")
+        self._outgoing.put(item)
+
+    def opened(self, *, is_v1: bool) -> None:
+        """A connection is open, with `wschat.v1` or without."""
+        self._is_v1 = is_v1
+        self._outgoing.opened(is_v1=is_v1)
+        if is_v1:
+            self._greet()
+            # Of what is sent again we may have missed the one receipt and the other.
+            again = [item.name for item in self._outgoing.sent_again if item.direct]
+            self._ask_status([*self._undelivered, *again])
+
+    def _ask_status(self, client_ids: list[str]) -> None:
+        """Ask what became of messages, after all that is sent again."""
+        for start in range(0, len(client_ids), v1.MAX_NAMES):
+            asked = v1.AskStatus(client_ids[start : start + v1.MAX_NAMES])
+            self._outgoing.put(Item("", asked), bounded=False)
+
+    def _greet(self) -> None:
+        """Say who this is."""
+        self._resume = v1.Resume(self.name, self._handled)
+        self._resumed = False
+        self._offered = self._acknowledged = self._handled or 0
 
     def lost(self) -> int:
         """The connection is gone; of how many messages is it not known whether they arrived?"""
-        self._open = False
-        unknown, self._since = self.unanswered, 0
-        self._commands.clear()
+        self._resume = None
+        unknown = self._outgoing.lost()
+        self._outgoing.forget({""})
         return unknown
 
     def forget(self, request_ids: Container[str]) -> None:
-        """Do not send these commands, if they have not been sent: nobody waits for an answer."""
-        self._queue = deque(queued for queued in self._queue if queued[1] not in request_ids)
+        """Do not send these commands and questions: nobody waits for an answer any more."""
+        self._outgoing.forget(request_ids)
+
+    def handled(self, message: wire.Message) -> None:
+        """A message was handled; the server is told with what is sent next."""
+        if self._is_v1:
+            self._handled = max(self._handled or 0, message.id)
+
+    @property
+    def _acknowledgeable(self) -> int:
+        """A server takes no acknowledgement of what it has not sent on this connection (yet)."""
+        return min(self._handled or 0, self._offered)
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether messages were handled of which the server does not know it."""
+        return self._is_v1 and self._acknowledgeable > self._acknowledged
 
     def data_to_send(self, now: float) -> list[bytes]:
         """The frames that may be sent now."""
+        if self._resume is not None and not self._outgoing.held(now):
+            resume, self._resume = self._resume, None
+            self._outgoing.count(now)
+            return [v1.encode(resume)]
+        if self._is_v1 and not self._resumed:
+            return []
         frames = []
-        while self._open and self._queue and self._bucket.allow(now):
-            frame, request_id = self._queue.popleft()
-            frames.append(frame)
-            self.sent += 1
-            if request_id:
-                self._commands.append((request_id, self._since))
-                self._since = 0
-            else:
-                self._since += 1
-        return frames
+        if self.unacknowledged:
+            self._acknowledged = self._acknowledgeable
+            frames.append(v1.encode(v1.Ack(self._acknowledged)))
+        return frames + self._outgoing.take(now)
 
     def wait(self, now: float) -> float | None:
         """Seconds until `data_to_send` has more; None when it is not a matter of time."""
-        if not (self._open and self._queue):
+        if self._resume is not None:
+            return self._outgoing.held(now)
+        if self._is_v1 and not self._resumed:
             return None
-        wait = self._bucket.wait(now)
-        return max(_SHORTEST_WAIT, wait) if wait else 0.0
+        return self._outgoing.wait(now)
 
-    def receive(self, payload: bytes) -> Event | None:
+    def receive(self, payload: bytes, now: float) -> Event | None:
         """A frame has come.  None when it says nothing new.  Raises `wire.Malformed`."""
+        if self._is_v1:
+            return self._receive(v1.decode_event(payload), now)
         message = wire.decode_delivery(payload)
         if message.sender == wire.SYSTEM and message.status is wire.Status.ERROR:
             self.refused += 1
-            if message.content == wire.RATE_LIMITED:
-                self._slow_down()
+            if message.content == ErrorCode.RATE_LIMITED.advice.reason:
+                self._outgoing.slow_down()
             return Refused(message.content)
         if message.sender == wire.SERVER:
             return self._answered(message.content)
@@ -185,16 +303,93 @@ class Session:
         self.received += 1
         return Received(message)
 
-    def _slow_down(self) -> None:
-        """The server's limit is lower than thought, or somebody else uses it up."""
-        self._rate = max(_SLOWEST, self._rate / 2)
-        self._bucket = TokenBucket(self._rate, 1)
+    def _receive(self, event: v1.Event, now: float) -> Event | None:
+        if isinstance(event, v1.Error):
+            return self._refused(event, now)
+        if isinstance(event, v1.Resumed):
+            return self._went_on(event, now)
+        handler: Callable[[Any], Event | None] | None = self._handlers.get(type(event))
+        return handler(event) if handler is not None else None
+
+    def _received(self, frame: v1.Delivery) -> Event | None:
+        message = v1.delivered(frame)
+        if message.sender == wire.SERVER and not message.id:
+            return self._answered(message.content)
+        self._offered = max(self._offered, message.id)
+        if message.id <= self._position:
+            return None  # it came on an earlier connection, and is being handled
+        self._position = message.id
+        self.received += 1
+        return Received(message)
+
+    def _stored(self, event: v1.Stored) -> Event | None:
+        item = self._outgoing.settled(event.client_id)
+        if item is None:
+            return None
+        if item.direct:
+            self._undelivered[event.client_id] = None
+            if len(self._undelivered) > _UNDELIVERED:
+                del self._undelivered[next(iter(self._undelivered))]
+        return Stored(event.client_id, event.id)
+
+    def _delivered(self, event: v1.Delivered) -> Event | None:
+        if event.client_id not in self._undelivered:
+            return None
+        del self._undelivered[event.client_id]
+        return Delivered(event.client_id, event.id)
+
+    @staticmethod
+    def _told(event: v1.History | v1.Presence) -> Event:
+        return Told(str(event.request_id), event)
+
+    @staticmethod
+    def _presence_changed(event: v1.PresenceChanged) -> Event:
+        return PresenceChanged(event.joined, event.left)
+
+    def _went_on(self, event: v1.Resumed, now: float) -> Event | None:
+        self._resumed = True
+        self._outgoing.pace(event.rate, event.burst, now)
+        if event.position < self._offered:  # it has another database, or an older one
+            self._position = self._handled = self._offered = self._acknowledged = event.position
+        return None if event.complete else Incomplete()
+
+    def _refused(self, error: v1.Error, now: float) -> Event | None:
+        if error.request_id is not None:
+            return Told(str(error.request_id), error)
+        client_id = error.client_id
+        wait = (error.retry_after_ms or 0) / 1000
+        if client_id is not None and error.code in _SENT_AGAIN:
+            self._outgoing.refused_for_now(client_id, wait, now)
+            return None
+        if client_id is not None and error.code == ErrorCode.UNKNOWN_CLIENT_ID:
+            self._undelivered.pop(client_id, None)
+            return None
+        if client_id is None and error.code in _SENT_AGAIN:  # it is of what has no name
+            self._outgoing.hold(wait, now)
+            if not self._resumed:
+                self._greet()
+            elif self._undelivered:
+                self._ask_status(list(self._undelivered))
+            return None
+        self.refused += 1
+        if client_id is not None:
+            self._outgoing.settled(client_id)
+        return Refused(error.reason, client_id)
 
     def _answered(self, content: str) -> Answered | None:
         answer = wire.decode_answer(content)
         if not isinstance(answer.request_id, str):
             return None
-        if any(request_id == answer.request_id for request_id, _ in self._commands):
-            while self._commands.popleft()[0] != answer.request_id:
-                pass
+        self._outgoing.answered(answer.request_id)
         return Answered(answer.request_id, answer)
+
+
+#: Refusals after which a message is sent again, by itself and in its order.
+_SENT_AGAIN: Final = frozenset(
+    {
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.BUSY,
+        ErrorCode.NOT_STORED,
+        ErrorCode.OUT_OF_TURN,
+    }
+)

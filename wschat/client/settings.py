@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from wschat import wire
+from wschat import v1, wire
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -31,6 +31,7 @@ class Settings:
     debug: bool
     auto_announce: bool
     auto_mode: bool
+    session: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -45,6 +46,11 @@ class Settings:
         username = environ.get("WS_USERNAME") or user_id
         if len(username) > 256 or not username.isprintable():
             raise SettingsError("WS_USERNAME: not at most 256 printable characters")
+        session = environ.get("WS_SESSION", "")
+        if session and not v1.valid_client_id(session):
+            raise SettingsError(
+                f"WS_SESSION: {session!r} is not 1 to 64 characters of A-Z a-z 0-9 . _ : -"
+            )
         return cls(
             host=host,
             port=port,
@@ -55,6 +61,7 @@ class Settings:
             debug=flag(environ, "DEBUG"),
             auto_announce=flag(environ, "AUTO_ANNOUNCE"),
             auto_mode=flag(environ, "AUTO_MODE"),
+            session=session,
         )
 
     @property

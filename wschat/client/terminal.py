@@ -23,9 +23,11 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wschat import wire
 from wschat.client import console, keyring
 from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.connection import Client, Heard, State
+from wschat.client.connection import Client
+from wschat.client.listener import Heard, Listener, SessionOver, State
 from wschat.client.session import QueueFull
 from wschat.client.settings import Settings, SettingsError
 from wschat.identity import BadKey, PrivateKey
@@ -39,6 +41,18 @@ MAX_LINE: Final = 1024 * 1024
 PATIENCE: Final = 30.0
 
 _AUTO_INTERVAL: Final = 30.0
+
+#: Messages of one's own whose receipts are shown; past that the oldest are shown none.
+_REMEMBERED: Final = 1000
+
+#: Why a question that was typed has no answer.
+_ANSWERED_WITH: Final = (
+    console.NotUnderstood,
+    ConnectionProblem,
+    RequestRefused,
+    QueueFull,
+    ValueError,
+)
 
 #: At the end: how long the server may take to answer, in seconds, and how often it is asked.
 _ANSWER: Final = 5.0
@@ -66,7 +80,13 @@ def note(text: str) -> None:
     print(f"* {console.visible(text)}", file=sys.stderr, flush=True)
 
 
-class Narrator:
+def receipt(mark: str, said: str) -> None:
+    """Say what became of a message of one's own; nothing of one that is not remembered."""
+    if said:
+        print(f"{mark} {said}", file=sys.stderr, flush=True)
+
+
+class Narrator(Listener):
     """
     A listener that writes down what happens.
 
@@ -82,8 +102,11 @@ class Narrator:
     def heard(self, heard: Heard) -> None:
         self._write(console.received_line(heard.message, heard.text, heard.verified))
 
-    def refused(self, text: str) -> None:
+    def refused(self, text: str, client_id: str | None) -> None:
         note(text)
+
+    def incomplete(self) -> None:
+        note("You were away for long: some of what was said is not kept any more.")
 
     def changed(self, state: State, error: Exception | None) -> None:
         if state is State.CONNECTED:
@@ -95,7 +118,7 @@ class Narrator:
 
 
 @implementer(IHalfCloseableProtocol)
-class Terminal(LineReceiver):
+class Terminal(LineReceiver, Listener):
     """
     One user on standard input and output.
 
@@ -112,6 +135,7 @@ class Terminal(LineReceiver):
         self._narrator = Narrator(settings, self.write_line)
         self._client = Client(reactor, settings, key, self)
         self._failures = 0  # lines that were not accepted
+        self._said: dict[str, str] = {}  # what has no receipt yet, by client id
         self._ending = False
         self._closed = False
         self._away: IDelayedCall | None = None
@@ -136,7 +160,7 @@ class Terminal(LineReceiver):
             self._fail(str(error))
             return
         if isinstance(meaning, console.Slash):
-            self._slash(meaning.name)
+            self._slash(meaning)
         elif isinstance(meaning, console.Direct):
             self._send(meaning.text, meaning.to)
         elif isinstance(meaning, console.Broadcast):
@@ -165,8 +189,21 @@ class Terminal(LineReceiver):
     def heard(self, heard: Heard) -> None:
         self._narrator.heard(heard)
 
-    def refused(self, text: str) -> None:
-        self._fail(text)
+    def refused(self, text: str, client_id: str | None) -> None:
+        said = self._said.pop(client_id or "", "")
+        self._fail(f"{said}: {text}" if said else text)
+
+    def stored(self, client_id: str, message_id: int) -> None:
+        said = self._said.get(client_id, "")
+        receipt("✓", said)
+        if said.startswith("!"):
+            del self._said[client_id]
+
+    def delivered(self, client_id: str, message_id: int) -> None:
+        receipt("✓✓", self._said.pop(client_id, ""))
+
+    def incomplete(self) -> None:
+        self._narrator.incomplete()
 
     def changed(self, state: State, error: Exception | None) -> None:
         first = not self._narrator.has_been_connected
@@ -178,7 +215,7 @@ class Terminal(LineReceiver):
             if first:
                 self._greet()
         elif state is State.DISCONNECTED:
-            if first:
+            if first or isinstance(error, SessionOver):
                 self._finish(exit_for(error))
             elif self._ending:
                 self._wait_for_server()
@@ -190,11 +227,11 @@ class Terminal(LineReceiver):
         note(text)
 
     def _send(self, text: str, to: str | None = None) -> None:
+        to = wire.BROADCAST if to is None else to
         try:
-            if to is None:
-                self._client.broadcast(text)
-            else:
-                self._client.send(to, text)
+            self._said[self._client.send(to, text)] = console.sent_label(to, text)
+            if len(self._said) > _REMEMBERED:
+                del self._said[next(iter(self._said))]
         except (QueueFull, ValueError) as error:
             self._fail(str(error))
         self._work(self._await_room())
@@ -202,16 +239,29 @@ class Terminal(LineReceiver):
     async def _await_room(self) -> None:
         await self._client.room()
 
-    def _slash(self, name: str) -> None:
-        if name == "users":
+    def _slash(self, slash: console.Slash) -> None:
+        if slash.name == "users":
             self._work(self._show_users())
-        elif name == "quit":
+        elif slash.name == "history":
+            self._work(self._show_history(slash.rest))
+        elif slash.name == "quit":
             self._end()
-        elif name == "help":
+        elif slash.name == "help":
             for line in console.HELP:
                 self.write_line(line)
         else:
-            self._fail(f"/{name} is not known. More: /help")
+            self._fail(f"/{slash.name} is not known. More: /help")
+
+    async def _show_history(self, rest: str) -> None:
+        try:
+            peer, count = console.parse_history(rest)
+            page = await self._client.history(peer, count)
+        except _ANSWERED_WITH as error:
+            self._fail(str(error))
+            return
+        for heard in page.messages:
+            self._narrator.heard(heard)
+        note(f"{len(page.messages)} messages" + (", and there are more." if page.more else "."))
 
     async def _show_users(self) -> None:
         try:
@@ -253,6 +303,9 @@ class Terminal(LineReceiver):
         Deferred.fromCoroutine(self._settle())
 
     async def _settle(self) -> None:
+        await self._client.room(0)
+        if self._client.gives_receipts:
+            await self._client.settled()  # … however often the connection is lost
         for _ in range(_TRIES):
             await self._client.room(0)
             try:
@@ -342,6 +395,8 @@ def run_terminal() -> NoReturn:
     """Be a terminal until the input ends; the exit status says how it went."""
     if sys.stdin is None:  # closed by whoever started the program: then it is at its end
         os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is None:
+        os.open(os.devnull, os.O_WRONLY)
     settings, key = prepare(os.environ)
 
     async def main(reactor: Any) -> None:

@@ -1,8 +1,8 @@
-"""Run by Alembic: the connection comes from `wschat.store.migrate`."""
+"""Run by Alembic: the connection comes from `wschat.database.migrate`."""
 
 from alembic import context
 
-from wschat.store import metadata
+from wschat.database import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

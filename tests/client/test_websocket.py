@@ -1,0 +1,72 @@
+"""Tests of `wschat.client.websocket`: Autobahn's side, in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from wschat.client.websocket import MAX_MESSAGE, Connection, ConnectionFactory
+
+
+class Remembering:
+    """An owner that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def opened(self, connection: Connection) -> None:
+        self.told.append(("opened", connection))
+
+    def received(self, payload: bytes) -> None:
+        self.told.append(("received", payload))
+
+    def lost(self, code: int | None, reason: str, status: int | None) -> None:
+        self.told.append(("lost", code, reason, status))
+
+
+class ConnectionTests(SynchronousTestCase):
+    """What a connection tells its owner."""
+
+    def setUp(self) -> None:
+        self.owner = Remembering()
+        self.factory = ConnectionFactory(self.owner, "wss://localhost:8443/ws?token=t", (25, 30))
+        self.connection = self.factory.buildProtocol(None)
+
+    def test_offers(self) -> None:
+        """The upgrade asks for `wschat.v1`, and for the page that it was given."""
+        transport = StringTransport()
+        self.connection.makeConnection(transport)
+        timeout: Any = self.connection.openHandshakeTimeoutCall
+        timeout.cancel()
+        request, *headers = transport.value().decode().split("\r\n")
+        self.assertEqual(request, "GET /ws?token=t HTTP/1.1")
+        self.assertIn("Sec-WebSocket-Protocol: wschat.v1", headers)
+
+    def test_options(self) -> None:
+        """A server is pinged as often as was said, and may send a page of history."""
+        self.assertEqual((self.factory.autoPingInterval, self.factory.autoPingTimeout), (25, 30))
+        self.assertEqual(self.factory.maxMessagePayloadSize, MAX_MESSAGE)
+        self.assertFalse(self.factory.failByDrop)
+
+    def test_opened(self) -> None:
+        """It is open; a frame has come."""
+        self.connection.onOpen()
+        self.connection.onMessage(b"{}", False)
+        self.assertEqual(self.owner.told, [("opened", self.connection), ("received", b"{}")])
+
+    def test_lost(self) -> None:
+        """It is closed, with a code and a reason, or with neither."""
+        self.connection.onClose(True, 4001, "going down")
+        self.connection.onClose(False, None, None)
+        self.assertEqual(
+            self.owner.told, [("lost", 4001, "going down", None), ("lost", None, "", None)]
+        )
+
+    def test_refused(self) -> None:
+        """It was never open: the status of the answer is told, if that had one."""
+        for line in ("HTTP/1.1 401 Unauthorized", "HTTP/1.1", "HTTP/1.1 nonsense"):
+            self.connection.http_status_line = line
+            self.connection.onClose(False, 1006, "x")
+        self.assertEqual([told[-1] for told in self.owner.told], [401, None, None])

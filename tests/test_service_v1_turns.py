@@ -1,0 +1,385 @@
+"""Tests of `wschat.service` for clients of `wschat.v1`: once, in turn, and what is refused."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+
+from tests.support import Client, Limits, ServerTests
+from tests.test_service_v1 import contents, errors, ids, receipt
+from wschat import commits
+from wschat.store import DiskFull
+
+
+class IdempotenceTests(ServerTests):
+    """The same client id again: stored once, delivered once, answered with the first id."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.add_users("alice", "bob")
+        self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
+
+    def test_again(self) -> None:
+        """Sent again, whatever its content says now, it is the first one."""
+        self.alice.submit("bob", "once", "m-1")
+        self.alice.submit("bob", "another", "m-2")
+        self.alice.submit("bob", "once more", "m-1")
+        stored = [receipt("stored", *known) for known in (("m-1", 1), ("m-2", 2), ("m-1", 1))]
+        self.assertEqual(self.alice.frames("stored"), stored)
+        self.assertEqual(contents(self.bob), ["once", "another"])
+
+    def test_in_one_commit(self) -> None:
+        """Twice in the same commit is once, and what comes after it keeps its own id."""
+        self.server.store.writer.held = True
+        self.alice.submit("alice", "occupies the writer", "m-0")
+        for client_id in ("m-1", "m-1", "m-2"):
+            self.alice.submit("bob", client_id, client_id)
+        self.server.store.writer.release()
+        self.server.store.writer.release()
+        self.server.turn()
+        stored = {(frame["client_id"], frame["id"]) for frame in self.alice.frames("stored")}
+        came = [(f["header"]["client_id"], f["id"]) for f in self.bob.frames("message")]
+        self.assertEqual([client_id for client_id, _ in came], ["m-1", "m-2"])
+        self.assertEqual(stored, {("m-0", 1), *came})
+
+    def test_after_a_lost_connection(self) -> None:
+        """Whoever does not know whether it arrived sends it again, on another session even."""
+        self.server.store.writer.held = True
+        self.alice.submit("bob", "hi", "m-1")
+        self.alice.wire.lose()
+        self.server.store.writer.release()
+        self.server.store.writer.held = False
+        alice = self.server.connect_v1("alice", "other")
+        alice.submit("bob", "hi", "m-1")
+        self.assertEqual(alice.frames("stored"), [receipt("stored", "m-1", 1)])
+        self.assertEqual(contents(self.bob), ["hi"])
+
+    def test_after_a_restart(self) -> None:
+        """The server knows it after it was killed, too."""
+        self.alice.submit("bob", "hi", "m-1")
+        again = self.server.after_crash()
+        alice, bob = again.connect_v1("alice"), again.connect_v1("bob")
+        alice.submit("bob", "hi", "m-1")
+        alice.submit("bob", "new", "m-2")
+        stored = [receipt("stored", "m-1", 1), receipt("stored", "m-2", 2)]
+        self.assertEqual(alice.frames("stored"), stored)
+        self.assertEqual(contents(bob), ["hi", "new"])
+
+    def test_by_sender(self) -> None:
+        """Two senders may use the same client id."""
+        self.alice.submit("bob", "alice's", "m-1")
+        self.bob.submit("bob", "bob's", "m-1")
+        self.assertEqual(contents(self.bob), ["alice's", "bob's"])
+
+
+class FollowsTests(ServerTests):
+    """A sender's order holds, whatever is refused in between."""
+
+    limits = Limits(message_rate=1, message_burst=4, offline_limit=2)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.add_users("alice", "bob", "carol")
+        self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
+        self.server.advance(1)  # everybody's place is saved, and may send four frames
+        self.alice.frames()
+
+    def disk_full(self) -> None:
+        self.server.store.writer.fail(DiskFull())
+        self.server.turn()
+
+    def test_not_stored(self) -> None:
+        """What follows a message that was not stored is refused until that is sent again."""
+        writer = self.server.store.writer
+        writer.held = True
+        self.alice.submit("bob", "1", "m-1")
+        self.alice.submit("bob", "2", "m-2", follows="m-1")
+        self.disk_full()
+        self.assertEqual(errors(self.alice), [(123, "m-1"), (124, "m-2")])
+        writer.held = False
+        self.server.advance(10)
+        self.alice.submit("bob", "3", "m-3", follows="m-2")
+        self.assertEqual(errors(self.alice), [(124, "m-3")])
+        for number in (1, 2, 3):
+            self.alice.submit("bob", str(number), f"m-{number}", follows=f"m-{number - 1}")
+        self.assertEqual(errors(self.alice), [])
+        self.assertEqual(contents(self.bob), ["1", "2", "3"])
+
+    def test_same_commit(self) -> None:
+        """What was in the same commit was not stored either, and each says so itself."""
+        self.server.store.writer.held = True
+        self.alice.submit("alice", "occupies the writer", "m-0")
+        self.alice.submit("bob", "1", "m-1", follows="m-0")
+        self.alice.submit("bob", "2", "m-2", follows="m-1")
+        self.server.store.writer.release()
+        self.disk_full()
+        self.assertEqual(errors(self.alice), [(123, "m-1"), (123, "m-2")])
+
+    def test_rate_limited(self) -> None:
+        """What was sent too fast holds up what follows it, which may come later than allowed."""
+        for number in range(1, 6):
+            self.alice.submit("bob", str(number), f"m-{number}", follows=f"m-{number - 1}")
+        self.assertEqual(errors(self.alice), [(120, "m-5")])
+        self.server.advance(3)
+        self.alice.submit("bob", "6", "m-6", follows="m-5")
+        self.assertEqual(errors(self.alice), [(124, "m-6")])
+        self.alice.submit("bob", "5", "m-5", follows="m-4")
+        self.alice.submit("bob", "6", "m-6", follows="m-5")
+        self.assertEqual(errors(self.alice), [])
+        self.assertEqual(contents(self.bob), ["1", "2", "3", "4", "5", "6"])
+
+    def test_wait(self) -> None:
+        """Who is too fast is told how long to wait: a second, to send one more."""
+        for number in range(1, 6):
+            self.alice.submit("bob", str(number), f"m-{number}")
+        (error,) = self.alice.frames("error")
+        self.assertEqual((error["again"], error["retry_after_ms"]), (True, 1000))
+        self.assertEqual(error["reason"], "Rate limit exceeded. Please slow down.")
+
+    def test_busy(self) -> None:
+        """So does what the server had no room for."""
+        self.patch(commits, "QUEUE_BYTES", 10)
+        self.server.store.writer.held = True
+        self.alice.submit("bob", "x", "m-1")
+        self.alice.submit("bob", "y" * 11, "m-2", follows="m-1")
+        self.alice.submit("bob", "z", "m-3", follows="m-2")
+        self.assertEqual(errors(self.alice), [(121, "m-2")])
+        self.server.store.writer.release()
+        self.server.turn()
+        self.assertEqual(errors(self.alice), [(124, "m-3")])
+        self.assertEqual(contents(self.bob), ["x"])
+
+    def test_other_refusals(self) -> None:
+        """What can never be sent holds up nothing."""
+        self.alice.submit("nobody", "1", "m-1")
+        self.alice.submit("not a user", "2", "m-2", follows="m-1")
+        self.alice.submit("bob", "3", "m-3", follows="m-2")
+        self.assertEqual(errors(self.alice), [(110, "m-1"), (100, "m-2")])
+        self.assertEqual(contents(self.bob), ["3"])
+
+    def test_recipient_full(self) -> None:
+        """Nor does what its recipient has no room for: others get theirs."""
+        for number in (1, 2):
+            self.alice.submit("carol", str(number), f"m-{number}", follows=f"m-{number - 1}")
+        self.server.advance(4)
+        self.alice.submit("carol", "3", "m-3", follows="m-2")
+        self.alice.submit("bob", "4", "m-4", follows="m-3")
+        self.assertEqual(errors(self.alice), [(122, "m-3")])
+        self.assertEqual(contents(self.bob), ["4"])
+
+    def test_other_senders(self) -> None:
+        """Nobody waits for another, and no connection for another of the same user."""
+        other = self.server.connect_v1("alice", "other")
+        self.server.advance(4)
+        self.server.store.writer.held = True
+        self.alice.submit("bob", "1", "m-1")
+        self.disk_full()
+        self.server.store.writer.held = False
+        other.submit("bob", "2", "m-2", follows="m-1")
+        self.bob.submit("bob", "3", "m-3", follows="m-1")
+        self.assertEqual((errors(other), contents(self.bob)), ([], ["2", "3"]))
+
+
+class OfflineLimitTests(ServerTests):
+    """The queue of a user who is away is bounded, and a sender who meets the bound is told."""
+
+    limits = Limits(offline_limit=3)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.add_users("alice", "bob", "carol")
+
+    def test_v1(self) -> None:
+        """A client of v1 gets the code, the wait and the client id; no receipt."""
+        alice = self.server.connect_v1("alice")
+        for number in range(1, 5):
+            alice.submit("bob", str(number), f"m-{number}")
+        self.assertEqual(
+            [frame.get("client_id") for frame in alice.frames("stored", "error")],
+            ["m-1", "m-2", "m-3", "m-4"],
+        )
+        alice.submit("bob", "5", "m-5")
+        (error,) = alice.frames()
+        self.assertEqual((error["code"], error["client_id"]), (122, "m-5"))
+        self.assertEqual((error["again"], error["retry_after_ms"]), (True, 60_000))
+        self.assertIn("Too many messages wait", error["reason"])
+        self.assertEqual(contents(self.server.connect_v1("bob")), ["1", "2", "3"])
+
+    def test_classic(self) -> None:
+        """A classic client gets the text."""
+        alice = self.server.connect("alice")
+        for number in range(1, 5):
+            alice.say("bob", str(number))
+        (error,) = alice.messages()
+        self.assertEqual((error["header"]["from"], error["status"]), ("system", "error"))
+        self.assertIn("Too many messages wait", error["body"]["content"])
+        self.assertEqual(self.server.connect("bob").contents(), ["1", "2", "3"])
+
+    def test_others(self) -> None:
+        """Others' queues are their own, and broadcasts do not count."""
+        alice = self.server.connect_v1("alice")
+        for number in range(4):
+            alice.submit("broadcast", str(number), f"b-{number}")
+        for number in range(3):
+            alice.submit("bob", str(number), f"m-{number}")
+        alice.submit("carol", "hi", "c-1")
+        self.assertEqual(errors(alice), [])
+
+    def test_room_again(self) -> None:
+        """Sent again when there is room, it is stored, and is the first of its client id."""
+        alice = self.server.connect_v1("alice")
+        for number in range(1, 5):
+            alice.submit("bob", str(number), f"m-{number}")
+        bob = self.server.connect_v1("bob")
+        bob.ack(3)
+        alice.frames()
+        alice.submit("bob", "4", "m-4")
+        (stored,) = alice.frames("stored")
+        self.assertEqual(stored["client_id"], "m-4")
+        self.assertEqual(contents(bob), ["1", "2", "3", "4"])
+
+    def test_there(self) -> None:
+        """A user who is there has no such bound."""
+        alice, bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
+        for number in range(5):
+            alice.submit("bob", str(number), f"m-{number}")
+        self.assertEqual(errors(alice), [])
+        self.assertEqual(len(ids(bob)), 5)
+
+
+class DiskFullTests(ServerTests):
+    """A disk without room: nobody is told that a message is stored that is not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.add_users("alice", "bob", "carol")
+        self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
+        self.classic = self.server.connect("carol")
+        self.server.advance(1)  # everybody's place is saved
+        self.alice.frames()
+        self.writer = self.server.store.writer
+        self.events: list[LogEvent] = []
+        observer = cast(ILogObserver, self._observe)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def _observe(self, event: LogEvent) -> None:
+        if event.get("log_namespace") == "wschat.service":
+            self.events.append(event)
+
+    def fill(self) -> None:
+        """Whatever is to be written now fails."""
+        self.writer.held = True
+
+    def fails(self) -> None:
+        """… as what waits does."""
+        while len(self.writer):
+            self.writer.fail(DiskFull())
+        self.server.turn()
+
+    def make_room(self) -> None:
+        self.writer.held = False
+
+    def logged(self) -> list[tuple[str, str]]:
+        """What was logged since the last time: levels and texts."""
+        events, self.events = self.events, []
+        return [(event["log_level"].name, event["log_format"]) for event in events]
+
+    def told(self, client: Client) -> str:
+        (message,) = client.messages()
+        self.assertEqual((message["header"]["from"], message["status"]), ("system", "error"))
+        return str(message["body"]["content"])
+
+    def test_senders_are_told(self) -> None:
+        """Each sender gets an error that says so, and when to try again; nobody the message."""
+        self.fill()
+        self.alice.submit("bob", "1", "m-1")
+        self.classic.say("bob", "2")
+        self.fails()
+        (error,) = self.alice.frames()
+        self.assertEqual((error["type"], error["code"], error["client_id"]), ("error", 123, "m-1"))
+        self.assertEqual((error["again"], error["retry_after_ms"]), (True, 1000))
+        self.assertIn("disk is full", error["reason"])
+        self.assertIn("disk is full", self.told(self.classic))
+        self.assertEqual(contents(self.bob), [])
+
+    def test_other_failures(self) -> None:
+        """Another fault is the same code, whose text says nothing of the server's insides."""
+        self.fill()
+        self.alice.submit("bob", "1", "m-1")
+        self.writer.fail(OSError("/var/lib is on fire"))
+        self.server.turn()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        (error,) = self.alice.frames()
+        self.assertEqual((error["code"], error["client_id"]), (123, "m-1"))
+        self.assertEqual(error["reason"], "The message could not be stored. Please try again.")
+
+    def test_goes_on(self) -> None:
+        """When there is room, what is sent again is stored and delivered, once."""
+        self.fill()
+        self.alice.submit("bob", "1", "m-1")
+        self.fails()
+        self.make_room()
+        self.alice.submit("bob", "1", "m-1")
+        self.assertEqual(contents(self.bob), ["1"])
+        self.assertEqual(len(self.alice.frames("stored")), 1)
+
+    def test_one_line(self) -> None:
+        """It is logged once when it begins, without a traceback, and once when it is over."""
+        self.fill()
+        for number in range(3):
+            self.alice.submit("bob", str(number), f"m-{number}")
+            self.fails()
+        full = ("error", "the disk is full: nothing is stored until there is room")
+        self.assertEqual(self.logged(), [full])
+        self.make_room()
+        for number in range(3):
+            self.alice.submit("bob", str(number), f"n-{number}")
+        self.assertEqual(self.logged(), [("info", "messages are stored again")])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_question_is_no_room(self) -> None:
+        """That a question was answered meanwhile does not mean that there is room."""
+        self.fill()
+        self.alice.submit("bob", "1", "m-1")
+        self.fails()
+        self.alice.send_json({"type": "status", "client_ids": ["m-1"]})
+        self.assertIn((111, "m-1"), errors(self.alice))
+        self.alice.submit("bob", "1", "m-1")
+        self.fails()
+        self.assertEqual([level for level, _ in self.logged()], [LogLevel.error.name])
+
+    def test_questions_are_answered(self) -> None:
+        """What waited with a message that is not stored is answered all the same."""
+        self.fill()
+        self.alice.submit("bob", "1", "m-1")
+        self.alice.send_json({"type": "presence", "watch": False})
+        self.alice.submit("bob", "2", "m-2")
+        self.fails()
+        found = [(frame["type"], frame.get("client_id")) for frame in self.alice.frames()]
+        self.assertEqual(found, [("error", "m-1"), ("presence", None), ("error", "m-2")])
+
+    def test_last_seen(self) -> None:
+        """That somebody went is saved when there is room, and no fault until then."""
+        self.fill()
+        self.classic.wire.lose()
+        self.server.advance(1)
+        self.fails()
+        self.assertEqual((self.logged(), self.flushLoggedErrors()), ([], []))
+        self.make_room()
+        self.server.advance(1)
+        self.assertIn("carol", self.server.store.last_seen())
+
+    def test_acknowledgements(self) -> None:
+        """A place that was not saved is saved when there is room, and only then told."""
+        self.alice.submit("bob", "1", "m-1")
+        self.alice.frames()
+        self.fill()
+        self.bob.ack(1)
+        self.fails()
+        self.assertEqual(self.alice.frames(), [])
+        self.make_room()
+        self.server.advance(1)
+        self.assertEqual(self.alice.frames(), [receipt("delivered", "m-1", 1)])
+        self.assertEqual(self.server.cursor("bob"), 1)

@@ -1,0 +1,83 @@
+"""What a client tells its program, and the program's side of it."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from wschat import wire
+from wschat.client.accounts import RequestRefused
+
+
+class State(enum.StrEnum):
+    """What a client is doing about its connection."""
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """
+    A message for the user.
+
+    `text` is what the sender wrote, or None when it is sealed and cannot be
+    opened.  `verified` says that the sender's registered key signed it.
+    """
+
+    message: wire.Message
+    text: str | None
+    verified: bool
+
+
+class Listener:
+    """
+    Told what happens, in the order in which it happens; to be subclassed.
+
+    `changed` to disconnected comes with the reason: a `ConnectionProblem` or
+    a `RequestRefused`; with a `SessionOver` the client does not come back.
+    """
+
+    def heard(self, heard: Heard) -> None:
+        """A message came; when this returns, it counts as handled."""
+
+    def refused(self, text: str, client_id: str | None) -> None:
+        """The server did not take something; `client_id` says which message, if it is known."""
+
+    def changed(self, state: State, error: Exception | None) -> None:
+        """The connection's state is another."""
+
+    def stored(self, client_id: str, message_id: int) -> None:
+        """What was sent is on the server's disk."""
+
+    def delivered(self, client_id: str, message_id: int) -> None:
+        """What was sent to a user has been acknowledged by their client."""
+
+    def incomplete(self) -> None:
+        """Some of what came while the client was away is not kept any more."""
+
+    def presence_changed(self, joined: list[str], left: dict[str, str]) -> None:
+        """Users came, or went, with the time when they were last there (RFC 3339)."""
+
+
+class SessionOver(RequestRefused):
+    """The server ended the session for good; connecting again would not help."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """Part of a conversation, in order; when there may be `more`, it goes on from `next`."""
+
+    messages: list[Heard]
+    more: bool
+    next: int
+
+
+class Counters(msgspec.Struct):
+    """What a client has done so far."""
+
+    sent: int
+    received: int
+    refused: int
+    reconnects: int

@@ -1,0 +1,168 @@
+"""
+Group commit: what waits to be stored, and the transaction that stores all of it.
+
+Everything that arrives while a commit runs goes into the next one.  What is
+not stored itself (a command, a question) rides along, so that it is answered
+after what its sender sent before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Sequence
+from typing import Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wschat import v1, wire
+from wschat.codes import ErrorCode, Refused
+from wschat.hub import Session
+from wschat.store import Appended, Place, Store
+
+#: What may wait to be stored, in bytes of content; past that senders are refused.
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+
+#: How many messages and questions go into one commit.
+_BATCH: Final = 2000
+
+#: How many commits of a drain may bring it no further before it gives up on the store.
+_DRAIN_FAILURES: Final = 5
+
+#: What a session wants done, in its turn.
+Work = wire.Message | v1.Question
+
+Entry = tuple[Session, Work]
+
+log = Logger(namespace="wschat.commits")
+
+
+def storable(work: Work) -> bool:
+    """Whether something is to be stored: a message that is no command."""
+    return isinstance(work, wire.Message) and work.topic != wire.SERVER
+
+
+def _size(work: Work) -> int:
+    return len(work.content) if isinstance(work, wire.Message) else 0
+
+
+class Commits:
+    """The queue before the store, and everybody's place until it is saved."""
+
+    def __init__(
+        self,
+        store: Store,
+        wall: Callable[[], float],
+        there: Container[str],
+        *,
+        stored: Callable[[Sequence[Entry], Appended], None],
+        failed: Callable[[Sequence[Entry], Failure], None],
+        saved: Callable[[dict[Place, int]], None],
+        out_of_turn: Callable[[Session, wire.Message], None],
+        batch_bytes: int,
+    ) -> None:
+        """
+        `there` holds the users who are connected.  The callables are told of
+        each batch, stored or not; of the places that were saved; and of
+        messages that follow one that was refused.  `batch_bytes` is how much
+        content goes into one commit, and so into outboxes at once.
+        """
+        self._store = store
+        self._wall = wall
+        self._there = there
+        self._told_stored = stored
+        self._told_failed = failed
+        self._told_saved = saved
+        self._out_of_turn = out_of_turn
+        self._batch_bytes = batch_bytes
+        self._queue: deque[Entry] = deque()
+        self._queued_bytes = 0
+        self._committing: Deferred[None] | None = None
+        self._again = False  # whether another commit was asked for while one was under way
+        self._places: dict[Place, int] = {}  # that are not saved yet
+        self._saving: dict[Place, int] = {}  # … and those in the commit that is under way
+
+    def put(self, session: Session, work: Work) -> None:
+        """Have something done after all that came before.  Raises `Refused` when too much waits."""
+        size = _size(work)
+        if self._queued_bytes + size > QUEUE_BYTES:
+            raise Refused(ErrorCode.BUSY)
+        self._queue.append((session, work))
+        self._queued_bytes += size
+        self.commit()
+
+    def move(self, place: Place, position: int) -> None:
+        """Somebody has everything up to `position`; it is saved with the next commit."""
+        if position > self._places.get(place, -1):
+            self._places[place] = position
+
+    def place(self, place: Place) -> int:
+        """The place of somebody as far as it is not in the store yet; 0 when it is."""
+        return max(places.get(place, 0) for places in (self._places, self._saving))
+
+    def commit(self) -> None:
+        """Store all that waits, unless a commit is under way: then it is in the next one."""
+        if self._committing is not None:
+            self._again = True
+            return
+        self._again = False
+        if not (self._queue or self._places):
+            return
+        batch = self._next_batch()
+        storing = [work for _, work in batch if isinstance(work, wire.Message) and storable(work)]
+        self._saving, self._places = self._places, {}
+        if storing or self._saving:
+            recipients = {message.topic for message in storing} - {wire.BROADCAST}
+            away = {user_id for user_id in recipients if user_id not in self._there}
+            stored = self._store.append(storing, self._saving, away, self._wall())
+        else:
+            stored = Deferred()
+            stored.callback(Appended(range(0)))
+        self._committing = Deferred()
+        stored.addCallbacks(self._stored, self._failed, (batch,), {}, (batch,))
+        stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
+        stored.addBoth(self._committed)
+
+    def _next_batch(self) -> list[Entry]:
+        """What is stored and then delivered at once: no more than quick readers can take."""
+        batch: list[Entry] = []
+        size = 0
+        while self._queue and size < self._batch_bytes and len(batch) < _BATCH:
+            session, work = self._queue.popleft()
+            self._queued_bytes -= _size(work)
+            if isinstance(work, wire.Message) and not session.in_turn(work):
+                self._out_of_turn(session, work)
+                continue
+            batch.append((session, work))
+            size += _size(work)
+        return batch
+
+    def _stored(self, appended: Appended, batch: list[Entry]) -> None:
+        saved, self._saving = self._saving, {}
+        self._told_stored(batch, appended)
+        self._told_saved(saved)
+
+    def _failed(self, failure: Failure, batch: list[Entry]) -> None:
+        for place, position in self._saving.items():
+            self.move(place, position)
+        self._saving = {}
+        self._told_failed(batch, failure)
+
+    def _committed(self, _: object) -> None:
+        committing, self._committing = self._committing, None
+        if self._queue or self._again:
+            self.commit()
+        if committing is not None:
+            committing.callback(None)
+
+    async def drain(self) -> None:
+        """Wait until all that was put here is stored and every place saved."""
+        failures = 0
+        while failures < _DRAIN_FAILURES:  # one may be under way, and leave more for the next
+            before = len(self._queue)
+            self.commit()
+            if self._committing is None:
+                return
+            await DeferredList([self._committing])
+            failures += len(self._queue) >= before

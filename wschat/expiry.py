@@ -1,0 +1,61 @@
+"""What is kept no longer: a background job, in small steps between the commits of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from wschat.store import EXPIRY_BATCH, DiskFull, Store
+
+#: How often it is looked for, in seconds.
+INTERVAL: Final = 600.0
+
+log = Logger(namespace="wschat.expiry")
+
+
+class Expiry:
+    """Removes what is older than the retention, and acknowledged."""
+
+    def __init__(
+        self, store: Store, clock: IReactorTime, wall: Callable[[], float], retention: float
+    ) -> None:
+        """`retention` is in seconds."""
+        self._store = store
+        self._wall = wall
+        self._retention = retention
+        self._job = LoopingCall(self.run)
+        self._job.clock = clock
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin, now and again and again."""
+        self._job.start(INTERVAL)
+
+    def stop(self) -> None:
+        """Begin no other step."""
+        self._stopped = True
+        if self._job.running:
+            self._job.stop()
+
+    def run(self) -> Deferred[None]:
+        """Remove all that can be removed now; a failure is logged, and costs only this run."""
+        running = Deferred.fromCoroutine(self._run())
+        return running.addErrback(lambda failure: log.failure("could not expire", failure))
+
+    async def _run(self) -> None:
+        removed = step = EXPIRY_BATCH
+        total = 0
+        while step == removed and not self._stopped:
+            try:
+                removed = await self._store.expire(self._wall() - self._retention)
+            except DiskFull:
+                log.error("the disk is full: nothing can be removed, either")
+                removed = 0
+            total += removed
+        if total:
+            log.info("removed {total} messages that are older than the retention", total=total)
