@@ -15,6 +15,7 @@ from wschat import identity
 from wschat.client import State
 from wschat.client.accounts import ConnectionProblem
 from wschat.client.connection import Client
+from wschat.client.websocket import Connection
 from wschat.identity import PrivateKey, encode_base64
 
 
@@ -143,6 +144,19 @@ class ScriptedTests(QuickTests):
         end.transport.abortConnection()
         await ear.becomes(State.CONNECTED, 2)
         self.assertEqual(ear.refusals, [])
+
+    async def test_closing(self) -> None:
+        """What is said while the connection closes waits for the next one, and is not tried."""
+        client, ear, end = await self.talk()
+        closing = self.patch(Connection, "can_send", False)
+        client.send("bob", "late")
+        calls = cast(Any, reactor).getDelayedCalls()
+        self.assertEqual([call for call in calls if "_flush" in str(call)], [])
+        self.assertEqual(client.waiting, 1)
+        closing.restore()
+        end.transport.abortConnection()
+        await self.script.frame("late")
+        self.assertEqual((ear.refusals, client.counters.sent), ([], 1))
 
     async def test_waiting_command(self) -> None:
         """A command that waits for its connection is sent when there is one."""

@@ -50,6 +50,13 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(self.factory.maxMessagePayloadSize, MAX_MESSAGE)
         self.assertFalse(self.factory.failByDrop)
 
+    def test_can_send(self) -> None:
+        """Only an open connection takes something: none that begins, closes, or is closed."""
+        connection = self.connection
+        for state in ("CONNECTING", "OPEN", "CLOSING", "CLOSED"):
+            connection.state = getattr(connection, f"STATE_{state}")
+            self.assertEqual(connection.can_send, state == "OPEN")
+
     def test_opened(self) -> None:
         """It is open; a frame has come."""
         self.connection.onOpen()

@@ -334,7 +334,8 @@ class Client(Service):
 
     def _flush(self) -> None:
         """Send what may be sent now, and come back when more may."""
-        if self._protocol is not None and self._protocol.can_send:
+        can_send = self._protocol is not None and self._protocol.can_send
+        if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
             if self._session.unasked and not _pending(self._asking):
@@ -344,7 +345,7 @@ class Client(Service):
         self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
         for room in ready:
             room.callback(None)
-        wait = self._session.wait(self._wall())
+        wait = self._session.wait(self._wall()) if can_send else None
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
 
