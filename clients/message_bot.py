@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, react
 
-from wschat.client import Client
+from wschat.client import Client, SessionOver, Settings, State
 from wschat.client.terminal import Exit, Narrator, note, prepare, usage
 
 HELP = """
@@ -45,6 +46,21 @@ def write(line: str) -> None:
     print(line, flush=True)
 
 
+class Announcer(Narrator):
+    """Writes down what happens; `over` fires when the server does not want the bot back."""
+
+    def __init__(
+        self, settings: Settings, write: Callable[[str], None], over: Deferred[None]
+    ) -> None:
+        super().__init__(settings, write)
+        self._over = over
+
+    def changed(self, state: State, error: Exception | None) -> None:
+        super().changed(state, error)
+        if isinstance(error, SessionOver):
+            self._over.callback(None)
+
+
 def main() -> NoReturn:
     usage(sys.argv[1:], HELP)
     every = interval(os.environ.get("BOT_INTERVAL") or "60")
@@ -55,7 +71,8 @@ def main() -> NoReturn:
     settings, key = prepare(os.environ)
 
     async def talk(reactor: Any) -> None:
-        client = Client(reactor, settings, key, Narrator(settings, write))
+        over: Deferred[None] = Deferred()
+        client = Client(reactor, settings, key, Announcer(settings, write, over))
         client.startService()
         reactor.addSystemEventTrigger("before", "shutdown", client.stopService)
         client.broadcast(f"{settings.username} is now online")
@@ -66,7 +83,9 @@ def main() -> NoReturn:
 
         speaking = LoopingCall(speak)
         speaking.clock = reactor
-        await speaking.start(every)
+        speaking.start(every)
+        await over
+        raise SystemExit(Exit.REFUSED)
 
     react(lambda reactor: Deferred.fromCoroutine(talk(reactor)))
 

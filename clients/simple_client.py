@@ -15,6 +15,7 @@ Reads lines and sends them; prints what comes in.
   @USER TEXT   say something to one user
   !TEXT        say something to everybody
   /users       who is there
+  /history USER [N]   the last N messages to and from USER (20); ! for those to everybody
   /help        these lines
   /quit        send what is left, and end
 
@@ -24,6 +25,7 @@ The environment says the rest:
   WS_USER_ID       who to be (the login name)
   WS_USERNAME      the name to show (the user id)
   WS_PRIVATE_KEY   the key to be them with (a file under ~/.config/wschat/keys)
+  WS_SESSION       a name for this client's place in the stream (a new one)
   SSL_CERT_FILE    certificates to trust (the system's)
   INSECURE_TLS     true: do not check who the server is
   AUTO_ANNOUNCE    true: tell everybody when connected

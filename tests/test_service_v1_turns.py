@@ -151,22 +151,36 @@ class FollowsTests(ServerTests):
         self.assertEqual(contents(self.bob), ["x"])
 
     def test_other_refusals(self) -> None:
-        """What can never be sent holds up nothing."""
+        """What can never be sent holds up what followed it until its sender knows that."""
         self.alice.submit("nobody", "1", "m-1")
         self.alice.submit("not a user", "2", "m-2", follows="m-1")
         self.alice.submit("bob", "3", "m-3", follows="m-2")
-        self.assertEqual(errors(self.alice), [(110, "m-1"), (100, "m-2")])
-        self.assertEqual(contents(self.bob), ["3"])
+        self.assertEqual(errors(self.alice), [(110, "m-1"), (100, "m-2"), (124, "m-3")])
+        self.server.advance(4)
+        self.alice.submit("bob", "3", "m-3")
+        self.assertEqual((errors(self.alice), contents(self.bob)), ([], ["3"]))
+
+    def test_refused_in_between(self) -> None:
+        """Nothing overtakes what was not stored, whatever was refused between the two."""
+        self.server.store.writer.held = True
+        self.alice.submit("bob", "1", "m-1")
+        self.alice.submit("nobody", "2", "m-2", follows="m-1")
+        self.alice.submit("bob", "3", "m-3", follows="m-2")
+        self.disk_full()
+        self.server.store.writer.held = False
+        self.assertEqual(errors(self.alice), [(110, "m-2"), (123, "m-1"), (124, "m-3")])
+        self.assertEqual(contents(self.bob), [])
 
     def test_recipient_full(self) -> None:
-        """Nor does what its recipient has no room for: others get theirs."""
+        """So does what its recipient has no room for."""
         for number in (1, 2):
             self.alice.submit("carol", str(number), f"m-{number}", follows=f"m-{number - 1}")
         self.server.advance(4)
         self.alice.submit("carol", "3", "m-3", follows="m-2")
         self.alice.submit("bob", "4", "m-4", follows="m-3")
-        self.assertEqual(errors(self.alice), [(122, "m-3")])
-        self.assertEqual(contents(self.bob), ["4"])
+        self.assertEqual(errors(self.alice), [(122, "m-3"), (124, "m-4")])
+        self.alice.submit("bob", "4", "m-4")
+        self.assertEqual((errors(self.alice), contents(self.bob)), ([], ["4"]))
 
     def test_other_senders(self) -> None:
         """Nobody waits for another, and no connection for another of the same user."""

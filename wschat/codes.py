@@ -65,7 +65,7 @@ _ERRORS: Final = {
 }
 
 #: What senders read when the database has no room; `ErrorCode.NOT_STORED`.
-DISK_FULL: Final = "The server's disk is full: the message was not stored. Please try again."
+DISK_FULL: Final = "The server's disk is full: the message was not stored."
 
 
 class CloseCode(enum.IntEnum):

@@ -117,7 +117,7 @@ class Session:
         return True
 
     def refused(self, client_id: str) -> None:
-        """A message of this session was refused for now: what follows it has to wait."""
+        """A message of this session was refused: what follows it has to wait."""
         self._refused[client_id] = None
         if len(self._refused) > REMEMBERED_REFUSALS:
             del self._refused[next(iter(self._refused))]

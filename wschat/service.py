@@ -40,11 +40,6 @@ _SAVE_INTERVAL: Final = 1.0
 #: How long who came and who went is collected before it is told, in seconds.
 _PRESENCE_DELAY: Final = 0.25
 
-#: Refusals of a message that hold up those that follow it.
-_IN_TURN: Final = frozenset(
-    {ErrorCode.RATE_LIMITED, ErrorCode.BUSY, ErrorCode.NOT_STORED, ErrorCode.OUT_OF_TURN}
-)
-
 #: How long a client of `wschat.v1` may take to say which session it is, in seconds.
 RESUME_LIMIT: Final = 10.0
 
@@ -216,12 +211,13 @@ class ChatService(Service):
             self._acknowledged(session, request.id)
             return
         now = self._wall()
+        if isinstance(request, v1.Resume) and session.name is None:
+            self._resume(session, request)  # free, as the connection was
+            return
         self.hub.count(session.user_id, now)
-        if isinstance(request, v1.Resume):
-            self._resume(session, request)
-        elif session.name is None:
+        if isinstance(request, v1.Resume) or session.name is None:
             raise Refused(ErrorCode.NOT_RESUMED)
-        elif isinstance(request, v1.Submission):
+        if isinstance(request, v1.Submission):
             self._send(session, v1.submitted(request, session.user_id, now))
         else:
             self._commits.put(session, request)
@@ -244,8 +240,6 @@ class ChatService(Service):
         That is, once this one has shown that somebody is there: what a client
         sent on a connection that it has given up may arrive after all.
         """
-        if session.name is not None:
-            raise Refused(ErrorCode.NOT_RESUMED)
         session.name = resume.session
         if any(self.hub.registry.namesakes(session)):
             self._probing.add(session)
@@ -363,8 +357,8 @@ class ChatService(Service):
         client_id: str | None = None,
         request_id: str | int | None = None,
     ) -> None:
-        """Tell a sender; a message that may be sent again holds up those that follow it."""
-        if client_id is not None and error.code in _IN_TURN:
+        """Tell a sender; what follows a message that was refused waits until they know it."""
+        if client_id is not None:
             session.refused(client_id)
         session.send(
             session.dialect.refusal(

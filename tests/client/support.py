@@ -40,6 +40,7 @@ class Ear(Listener):
 
     def __init__(self) -> None:
         self.messages: list[Heard] = []
+        self.delays: list[tuple[str, str]] = []
         self.refusals: list[str] = []
         #: The client ids of those of them that had one, and of the receipts.
         self.refused_ids: list[str] = []
@@ -91,6 +92,10 @@ class Ear(Listener):
 
     def presence_changed(self, joined: list[str], left: dict[str, str]) -> None:
         self.presence.append((joined, left))
+        self._tell()
+
+    def delayed(self, text: str, client_id: str) -> None:
+        self.delays.append((text, client_id))
         self._tell()
 
     def changed(self, state: State, error: Exception | None) -> None:

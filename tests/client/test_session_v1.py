@@ -295,13 +295,18 @@ class RefusalTests(V1Tests):
         self.frames()
 
     def test_for_now(self) -> None:
-        """What may be sent again is, after the time that the server named; nobody is told."""
+        """What may be sent again is, after the time that the server named."""
         for code in (120, 121, 123):
-            self.assertIsNone(self.error(code, client_id="a", retry_after_ms=250))
+            told = self.error(code, client_id="a", retry_after_ms=250)
+            self.assertEqual(told, session.Delayed("no", "a") if code == 123 else None)
             self.assertIsNone(self.error(124, client_id="b", retry_after_ms=0))
             self.assertEqual(self.session.wait(NOW), 0.25)
             self.assertEqual(self.contents(NOW + 0.25), ["a", "b"])
         self.assertEqual(self.session.refused, 0)
+
+    def test_unknown_for_now(self) -> None:
+        """A refusal of what nobody sent is no news."""
+        self.assertIsNone(self.error(123, client_id="z"))
 
     def test_without_time(self) -> None:
         """Without a time it is sent again at once."""

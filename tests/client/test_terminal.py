@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogBeginner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.support import QuickTests, Script, settings
+from wschat import codes
 from wschat.client import State, terminal
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.client.terminal import PATIENCE, Exit, Terminal, exit_for, prepare, usage
 from wschat.identity import PrivateKey
+from wschat.store import DiskFull
 
 
 class _TerminalTests(QuickTests):
@@ -220,6 +222,28 @@ class ReceiptTests(_TerminalTests):
         self.assertIn("* @nobody hello: Unknown recipient: nobody.\n", self.notes)
         self.assertIn("✓ !all\n", self.notes)
         self.assertEqual((status, written), (Exit.NOT_ACCEPTED, ""))
+
+    async def test_disk_full(self) -> None:
+        """A server that cannot store says why, once; the message is sent until it can."""
+        server = cast(Any, self.start())
+        await self.connected("bob")
+        store, tries = server._chat._store, []
+        append = store.append
+
+        def full(batch: Any, *rest: Any) -> Any:
+            tries.extend(batch)
+            return fail(DiskFull()) if batch and len(tries) < 3 else append(batch, *rest)
+
+        store.append = server._chat._commits._store.append = full
+        self.patch(codes.ErrorCode, "advice", property(self._at_once))
+        self.terminal(self.port).dataReceived(b"@bob hello\n")
+        await self.sees("✓✓ @bob hello")
+        self.assertEqual(self.notes.count("The server's disk is full"), 1)
+
+    @staticmethod
+    def _at_once(code: codes.ErrorCode) -> codes.Advice:
+        """As the table has it, without a wait."""
+        return codes._ERRORS[code]._replace(wait=0)
 
     async def test_history(self) -> None:
         """/history shows the last of a conversation as it shows what comes, and how much it was."""

@@ -286,6 +286,8 @@ class Client(Service):
                 self._listener.delivered(event.client_id, event.id)
             elif isinstance(event, session.Refused):
                 self._listener.refused(event.text, event.client_id)
+            elif isinstance(event, session.Delayed):
+                self._listener.delayed(event.text, event.client_id)
             elif isinstance(event, session.PresenceChanged):
                 self._listener.presence_changed(event.joined, event.left)
             elif isinstance(event, session.Incomplete):

@@ -55,6 +55,9 @@ class Listener:
     def delivered(self, client_id: str, message_id: int) -> None:
         """What was sent to a user has been acknowledged by their client."""
 
+    def delayed(self, text: str, client_id: str) -> None:
+        """The server could not store something now, and says why; it is sent again by itself."""
+
     def incomplete(self) -> None:
         """Some of what came while the client was away is not kept any more."""
 

@@ -205,12 +205,14 @@ class Outgoing:
             item.settle()
         return item
 
-    def refused_for_now(self, name: str, wait: float, now: float) -> None:
-        """Send something again, after `wait` seconds; nothing is done when it is not known."""
+    def refused_for_now(self, name: str, wait: float, now: float) -> bool:
+        """Send something again, after `wait` seconds; False when it is not known."""
         item = self._sent.get(name)
-        if item is not None:
-            self._send_again(item)
-            self.hold(wait, now)
+        if item is None:
+            return False
+        self._send_again(item)
+        self.hold(wait, now)
+        return True
 
     def count(self, now: float) -> None:
         """Something was sent by the way, which the server counts as well."""

@@ -63,6 +63,13 @@ class Refused(msgspec.Struct, frozen=True):
     client_id: str | None = None
 
 
+class Delayed(msgspec.Struct, frozen=True):
+    """The server could not store a message now; it is sent again by itself."""
+
+    text: str
+    client_id: str
+
+
 class Answered(msgspec.Struct, frozen=True):
     """The server answered a command."""
 
@@ -88,7 +95,17 @@ class PresenceChanged(msgspec.Struct, frozen=True):
     left: dict[str, str]
 
 
-Event = Received | Stored | Delivered | Refused | Answered | Told | Incomplete | PresenceChanged
+Event = (
+    Received
+    | Stored
+    | Delivered
+    | Refused
+    | Delayed
+    | Answered
+    | Told
+    | Incomplete
+    | PresenceChanged
+)
 
 
 class Session:
@@ -359,8 +376,9 @@ class Session:
         client_id = error.client_id
         wait = (error.retry_after_ms or 0) / 1000
         if client_id is not None and error.code in _SENT_AGAIN:
-            self._outgoing.refused_for_now(client_id, wait, now)
-            return None
+            known = self._outgoing.refused_for_now(client_id, wait, now)
+            failed = known and error.code == ErrorCode.NOT_STORED
+            return Delayed(error.reason, client_id) if failed else None
         if client_id is not None and error.code == ErrorCode.UNKNOWN_CLIENT_ID:
             self._undelivered.pop(client_id, None)
             return None

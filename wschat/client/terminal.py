@@ -98,12 +98,21 @@ class Narrator(Listener):
         self._write = write
         #: Whether the client has been connected at all.
         self.has_been_connected = False
+        self._delayed = ""  # why something is not stored, as long as that is so
 
     def heard(self, heard: Heard) -> None:
         self._write(console.received_line(heard.message, heard.text, heard.verified))
 
     def refused(self, text: str, client_id: str | None) -> None:
         note(text)
+
+    def delayed(self, text: str, client_id: str) -> None:
+        if text != self._delayed:  # … once, however often it is tried
+            note(f"{text} It is sent again by itself.")
+        self._delayed = text
+
+    def stored(self, client_id: str, message_id: int) -> None:
+        self._delayed = ""
 
     def incomplete(self) -> None:
         note("You were away for long: some of what was said is not kept any more.")
@@ -193,7 +202,11 @@ class Terminal(LineReceiver, Listener):
         said = self._said.pop(client_id or "", "")
         self._fail(f"{said}: {text}" if said else text)
 
+    def delayed(self, text: str, client_id: str) -> None:
+        self._narrator.delayed(text, client_id)
+
     def stored(self, client_id: str, message_id: int) -> None:
+        self._narrator.stored(client_id, message_id)
         said = self._said.get(client_id, "")
         receipt("✓", said)
         if said.startswith("!"):
