@@ -276,9 +276,13 @@ class Client:
         """Send a frame of `wschat.v1`."""
         self.send(TEXT, encode(frame))
 
-    def submit(self, to: str, content: str, client_id: str, follows: str | None = None) -> None:
-        """Send a message as a client of `wschat.v1` does."""
-        self.send_json(v1_submission(to, content, client_id, follows))
+    def submit(
+        self, to: str, content: str, client_id: str, follows: str | None = None, **header: str
+    ) -> None:
+        """Send a message as a client of `wschat.v1` does, with more in its header."""
+        frame = v1_submission(to, content, client_id, follows)
+        frame["header"] |= header
+        self.send_json(frame)
 
     def ack(self, message_id: int) -> None:
         """Say that every message up to this one was handled."""

@@ -8,6 +8,36 @@ from tests.support import Client, Limits, ServerTests
 from tests.test_service_v1 import errors, receipt
 
 
+class EnvelopeTests(ServerTests):
+    """What `wschat.v1` adds to a header is relayed to its readers, and to nobody else."""
+
+    def test_relayed(self) -> None:
+        """
+        The envelope's signature goes to those who read it, and not to classic clients.
+
+        The sender's own key for it goes to the sender alone.
+        """
+        self.server.add_users("alice", "bob")
+        alice, bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
+        classic = self.server.connect("bob")
+        alice.submit("bob", "hi", "m-1", envelope_signature="c2ln", sender_key="a2V5")
+        (live,) = bob.frames("message")
+        (plain,) = classic.messages()
+        self.assertEqual(live["header"]["envelope_signature"], "c2ln")
+        for header in (live["header"], plain["header"]):
+            self.assertNotIn("sender_key", header)
+        self.assertNotIn("envelope_signature", plain["header"])
+        for client, peer, key in ((alice, "bob", "a2V5"), (bob, "alice", None)):
+            client.send_json({"type": "history", "with": peer})
+            (page,) = client.frames("history")
+            (kept,) = page["messages"]
+            self.assertEqual(kept["header"]["envelope_signature"], "c2ln")
+            self.assertEqual(kept["header"].get("sender_key"), key)
+        again = self.server.connect_v1("bob", "another")
+        (replayed,) = again.frames("message")
+        self.assertEqual(replayed["header"], live["header"])
+
+
 class StatusTests(ServerTests):
     """What became of messages that were sent earlier."""
 

@@ -62,6 +62,7 @@ class AppendTests(StoreTests):
         message = Message(
             "alice", "bob", "content", "2026-11-22T10:00:00.123456789+05:30",
             "signature", "wrapped key", "nonce", client_id="c" * 64,
+            envelope_signature="of all", sender_key="own",
         )  # fmt: skip
         self.append(message)
         (kept,) = self.page("bob").messages

@@ -316,7 +316,7 @@ class EventTests(SynchronousTestCase):
         asked = v1.AskHistory("bob", request_id="r")
         messages = [Message("bob", "alice", "hi", NOW_TEXT, id=3, client_id="b-1")]
         self.both_ways(
-            v1.history(asked, messages, True, 3),
+            v1.history(asked, "alice", messages, True, 3),
             {
                 "type": "history",
                 "with": "bob",

@@ -55,6 +55,8 @@ messages = sa.Table(
     sa.Column("encryption_nonce", sa.Text),
     sa.Column("stored_at", sa.Double, nullable=False),
     sa.Column("client_id", sa.String(64)),
+    sa.Column("envelope_signature", sa.Text),
+    sa.Column("sender_key", sa.Text),
     sa.Index("messages_by_topic", "topic", "id"),
     sa.Index(
         "messages_by_client_id",

@@ -53,11 +53,16 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """A text that only its recipient can read; all three are base64."""
+    """
+    A text that only its recipient can read; all are base64.
+
+    `sender_key` is as `encrypted_key`, for the sender.
+    """
 
     content: str
     encrypted_key: str
     encryption_nonce: str
+    sender_key: str | None = None
 
 
 def decode_base64(text: str, size: int | None = None) -> bytes:
@@ -165,24 +170,31 @@ class PrivateKey:
         return f"<PrivateKey of {self.public_key}>"
 
 
-def seal(text: str, x25519_public_key: str) -> Sealed:
+def seal(text: str, x25519_public_key: str, own_public_key: str | None = None) -> Sealed:
     """
-    Seal `text` for the owner of a key, under a fresh key of its own.
+    Seal `text` for the owner of an X25519 key, under a fresh key of its own.
 
-    Raises `BadKey` when the key is none.
+    With `own_public_key` its owner can open it as well.  Raises `BadKey` when
+    a key is none.
     """
-    check_x25519_public_key(x25519_public_key)
-    recipient = nacl.public.PublicKey(decode_base64(x25519_public_key))
     aes_key = AESGCM.generate_key(256)
     nonce = secrets.token_bytes(_AES_NONCE_BYTES)
-    ephemeral = nacl.public.PrivateKey.generate()
-    box_nonce = secrets.token_bytes(_BOX_NONCE_BYTES)
-    box = nacl.public.Box(ephemeral, recipient).encrypt(aes_key, box_nonce)
     return Sealed(
         encode_base64(AESGCM(aes_key).encrypt(nonce, text.encode(), None)),
-        encode_base64(bytes(ephemeral.public_key) + bytes(box)),
+        _box(aes_key, x25519_public_key),
         encode_base64(nonce),
+        None if own_public_key is None else _box(aes_key, own_public_key),
     )
+
+
+def _box(aes_key: bytes, x25519_public_key: str) -> str:
+    """A key that only the owner of another can open: ephemeral key, nonce and box, base64."""
+    check_x25519_public_key(x25519_public_key)
+    recipient = nacl.public.PublicKey(decode_base64(x25519_public_key))
+    ephemeral = nacl.public.PrivateKey.generate()
+    nonce = secrets.token_bytes(_BOX_NONCE_BYTES)
+    box = nacl.public.Box(ephemeral, recipient).encrypt(aes_key, nonce)
+    return encode_base64(bytes(ephemeral.public_key) + bytes(box))
 
 
 def verify(public_key: str, data: bytes, signature: str) -> bool:

@@ -73,7 +73,8 @@ class Questions:
         page = await self._store.history(
             session.user_id, asked.peer, asked.before, asked.after, asked.limit
         )
-        frame = v1.frame(v1.history(asked, page.messages, page.more, page.next))
+        history = v1.history(asked, session.user_id, page.messages, page.more, page.next)
+        frame = v1.frame(history)
         while not outbox.has_room(len(frame)):
             await outbox.drained()
         session.send(frame)

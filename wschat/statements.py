@@ -221,7 +221,7 @@ UPSERT_EXPIRED: Final = sa.text(
 
 _COLUMNS: Final = (
     "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
-    " stored_at, client_id"
+    " stored_at, client_id, envelope_signature, sender_key"
 )
 
 
@@ -254,7 +254,7 @@ class _Dialect:
     mark = "?"
 
     def __init__(self) -> None:
-        marks = ", ".join([self.mark] * 10)
+        marks = ", ".join([self.mark] * 12)
         self._insert = f"INSERT INTO messages ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608  # constants
 
     def lock(self, connection: sa.Connection) -> None:
@@ -285,6 +285,8 @@ class _Dialect:
                 store(message.encryption_nonce),
                 now,
                 message.client_id,
+                store(message.envelope_signature),
+                store(message.sender_key),
             )
             for message, message_id in rows
         ]

@@ -362,6 +362,8 @@ class Store:
             load(row.encryption_nonce),
             id=row.id,
             client_id=row.client_id,
+            envelope_signature=load(row.envelope_signature),
+            sender_key=load(row.sender_key),
         )
 
     # Users.

@@ -41,6 +41,8 @@ class _Frame(msgspec.Struct, tag_field="type", omit_defaults=True):
 class _Header(wire.Header, omit_defaults=True):
     client_id: str | None = None
     follows: str | None = None
+    envelope_signature: str | None = None
+    sender_key: str | None = None
 
 
 # Client to server.
@@ -267,10 +269,12 @@ def submitted(submission: Submission, sender: str, now: float) -> wire.Message:
     message = wire.submitted(submission.header, submission.body, sender, now)
     message.client_id = submission.header.client_id or None
     message.follows = submission.header.follows or None
+    message.envelope_signature = submission.header.envelope_signature or None
+    message.sender_key = submission.header.sender_key or None
     return message
 
 
-def _header(message: wire.Message, follows: str | None) -> _Header:
+def _header(message: wire.Message, follows: str | None, sender_key: str | None) -> _Header:
     plain = wire.header(message)
     return _Header(
         plain.sender,
@@ -283,12 +287,19 @@ def _header(message: wire.Message, follows: str | None) -> _Header:
         plain.encryption_nonce,
         message.client_id,
         follows,
+        message.envelope_signature,
+        sender_key,
     )
 
 
-def delivery(message: wire.Message) -> Delivery:
-    """A message as a frame to its recipient; `follows` is between its sender and the server."""
-    header = _header(message, None)
+def delivery(message: wire.Message, reader: str = "") -> Delivery:
+    """
+    A message as a frame to `reader`.
+
+    `follows` is between its sender and the server, and `sender_key` the
+    sender's alone.
+    """
+    header = _header(message, None, message.sender_key if reader == message.sender else None)
     return Delivery(message.id, header, wire.Body(message.content), message.status.value)
 
 
@@ -296,12 +307,15 @@ def delivered(frame: Delivery) -> wire.Message:
     """The message in a frame from the server."""
     message = wire.delivered(frame.header, frame.body, frame.id, frame.status)
     message.client_id = frame.header.client_id
+    message.envelope_signature = frame.header.envelope_signature
+    message.sender_key = frame.header.sender_key
     return message
 
 
 def submission(message: wire.Message) -> Submission:
     """A message as a client sends it."""
-    return Submission(_header(message, message.follows), wire.Body(message.content))
+    header = _header(message, message.follows, message.sender_key)
+    return Submission(header, wire.Body(message.content))
 
 
 def encode(frame: Request | Event) -> bytes:
@@ -357,10 +371,11 @@ DIALECT: Final = V1()
 
 
 def history(
-    asked: AskHistory, messages: Sequence[wire.Message], more: bool, next_id: int
+    asked: AskHistory, reader: str, messages: Sequence[wire.Message], more: bool, next_id: int
 ) -> History:
-    """A page as a frame."""
-    return History(asked.peer, [delivery(m) for m in messages], more, next_id, asked.request_id)
+    """A page as a frame to `reader`."""
+    frames = [delivery(message, reader) for message in messages]
+    return History(asked.peer, frames, more, next_id, asked.request_id)
 
 
 def unknown(client_id: str) -> Error:

@@ -67,7 +67,9 @@ class Message(msgspec.Struct):
     stays 0 for what is never stored (errors and answers to commands).
     `timestamp` is the sender's own text, relayed as it came.  `client_id` is
     the sender's own name for the message, and `follows` that of the one they
-    sent before it, which has to be stored first; both are of `wschat.v1`.
+    sent before it, which has to be stored first.  `envelope_signature` covers
+    all of it (wschat.envelope), and `sender_key` lets the sender open what
+    they sealed.  These four are of `wschat.v1`.
     """
 
     sender: str
@@ -81,6 +83,8 @@ class Message(msgspec.Struct):
     id: int = 0
     client_id: str | None = None
     follows: str | None = None
+    envelope_signature: str | None = None
+    sender_key: str | None = None
 
     @property
     def kind(self) -> Kind:
