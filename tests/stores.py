@@ -99,8 +99,9 @@ class StoreTests(SynchronousTestCase):
         for user_id in user_ids:
             self.successResultOf(self.store.add_user(make_user(user_id)))
 
-    def expire(self, before: float) -> int:
-        return self.successResultOf(self.store.expire(before))
+    def expire(self, before: float, after: int = 0) -> int:
+        """Expire a batch; how many messages were removed."""
+        return self.successResultOf(self.store.expire(before, after)).removed
 
 
 class OnFile(StoreTests):

@@ -73,7 +73,7 @@ class CommitsCase(SynchronousTestCase):
 
     def put(self, *contents: str) -> None:
         for content in contents:
-            self.commits.put(self.session, message(content))
+            self.commits.put(self.session, message(content), len(content))
 
     def stored_batches(self) -> list[tuple[list[str], list[int]]]:
         return [what for how, what in self.told if how == "stored"]
@@ -115,8 +115,8 @@ class CommitsTests(CommitsCase):
     def test_questions_ride_along(self) -> None:
         """What is not stored is told in its place, and takes no id."""
         self.put("first", "1")
-        self.commits.put(self.session, v1.AskPresence())
-        self.commits.put(self.session, message("{}", "server"))
+        self.commits.put(self.session, v1.AskPresence(), 0)
+        self.commits.put(self.session, message("{}", "server"), 1)
         self.put("2")
         self.release()
         self.release()
@@ -124,7 +124,7 @@ class CommitsTests(CommitsCase):
 
     def test_questions_alone(self) -> None:
         """With nothing to be stored before it, a question is told at once."""
-        self.commits.put(self.session, v1.AskPresence())
+        self.commits.put(self.session, v1.AskPresence(), 0)
         self.assertEqual(self.told, [("stored", (["AskPresence"], [])), ("saved", {})])
         self.assertEqual(self.writer.calls, 0)
 
@@ -133,7 +133,7 @@ class CommitsTests(CommitsCase):
         self.store._offline_limit = 1
         for topic in ("bob", "carol", "broadcast"):
             for number in (1, 2):
-                self.commits.put(self.session, message(f"{topic} {number}", topic))
+                self.commits.put(self.session, message(f"{topic} {number}", topic), 1)
         self.release()
         self.release()
         found = dict(zip(*self.stored_batches()[1], strict=True))
@@ -145,7 +145,7 @@ class CommitsTests(CommitsCase):
         self.put("first", "x" * 10)
         error = self.assertRaises(Refused, self.put, "y")
         self.assertEqual(error.code, ErrorCode.BUSY)
-        self.commits.put(self.session, v1.AskPresence())  # which has no content
+        self.commits.put(self.session, v1.AskPresence(), 0)  # which has no content
         self.release()
         self.put("z" * 10)
         self.release()
@@ -227,7 +227,7 @@ class CommitsTests(CommitsCase):
         """What follows a refused message is not stored, which is told; what is behind it is."""
         self.put("first")
         self.session.refused("m-1")
-        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"))
+        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"), 1)
         self.put("3")
         self.release()
         self.release()
@@ -237,7 +237,7 @@ class CommitsTests(CommitsCase):
     def test_all_out_of_turn(self) -> None:
         """When nothing is left of a batch, nothing is stored, and life goes on."""
         self.session.refused("m-1")
-        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"))
+        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"), 1)
         self.assertEqual((self.told[0], self.writer.calls), (("out of turn", "2"), 0))
         self.put("3")
         self.release()
@@ -246,10 +246,10 @@ class CommitsTests(CommitsCase):
     def test_refused_while_it_waits(self) -> None:
         """Whether something is in turn is seen when its commit begins, not when it came."""
         self.put("first")
-        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"))
+        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"), 1)
         self.session.refused("m-1")
-        self.commits.put(self.session, message("1", client_id="m-1"))
-        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"))
+        self.commits.put(self.session, message("1", client_id="m-1"), 1)
+        self.commits.put(self.session, message("2", client_id="m-2", follows="m-1"), 1)
         self.release()
         self.release()
         self.assertIn(("out of turn", "2"), self.told)

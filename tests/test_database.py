@@ -280,6 +280,26 @@ class MigrationTests(SynchronousTestCase):
         )
         self.assertEqual(list(appended.ids), [8])
 
+    def test_starts(self) -> None:
+        """What was broadcast before somebody registered is not theirs after an upgrade, either."""
+        made = self.empty()
+        database.migrate(made, "0001")
+        with made.begin() as connection:
+            for number, name in enumerate(("first", "second", "third")):
+                user = make_user(name)
+                values = f"'{name}', 'X', '{user.public_key}', NULL, {NOW + number * 10}"
+                connection.exec_driver_sql(f"INSERT INTO users VALUES ({values})")
+                connection.exec_driver_sql(f"INSERT INTO cursors VALUES ('{name}', 4)")
+            for number in range(1, 5):  # at 5, 10, 15 and 20 seconds; ids with gaps
+                values = f"{2 * number}, 'first', 'broadcast', 't', 'x', NULL, NULL, NULL"
+                stored = f"{values}, {NOW + 5 * number}"
+                connection.exec_driver_sql(f"INSERT INTO messages VALUES ({stored})")
+        database.migrate(made)
+        with made.connect() as connection:
+            columns = database.cursors.c.user_id, database.cursors.c.start
+            found = dict(connection.execute(sa.select(*columns)).tuples().all())
+        self.assertEqual(found, {"first": 0, "second": 2, "third": 4})  # 6, but they have read 4
+
     def test_twice(self) -> None:
         """A database that is up to date keeps what is in it."""
         made = self.fresh()

@@ -7,8 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW, Limits, MemoryStore, ServerTests, make_message, make_user
 from tests.test_service_v1 import ids
+from wschat import store
 from wschat.expiry import INTERVAL, Expiry
-from wschat.store import EXPIRY_BATCH, DiskFull
+from wschat.store import EXPIRY_BATCH, DiskFull, Place
 
 DAY = 86400.0
 
@@ -21,7 +22,8 @@ class ExpiryTests(SynchronousTestCase):
         for user_id in ("alice", "bob"):
             self.store._add_user(make_user(user_id))
         self.clock = Clock()
-        self.expiry = Expiry(self.store, self.clock, self.wall, retention=30 * DAY)
+        self.there: list[Place] = []
+        self.expiry = Expiry(self.store, self.clock, self.wall, 30 * DAY, lambda: self.there)
 
     def wall(self) -> float:
         return NOW + self.clock.seconds()
@@ -62,6 +64,17 @@ class ExpiryTests(SynchronousTestCase):
             self.store.writer.release()
             left.append(self.kept())
         self.assertEqual(left, [EXPIRY_BATCH + 1, 1, 0])
+
+    def test_sessions_that_are_there(self) -> None:
+        """Who is connected is seen, however quiet; of too many, others are forgotten."""
+        self.patch(store, "SESSIONS_PER_USER", 1)
+        for seen, name in enumerate(("quiet", "other")):
+            self.store._append([], {("bob", name): 0}, frozenset(), NOW + seen)
+        self.there = [("bob", "quiet"), ("alice", None)]
+        self.clock.advance(60)
+        self.expiry.start()
+        self.assertEqual(self.store._start(("bob", "quiet"), None).known, True)
+        self.assertEqual(self.store._start(("bob", "other"), None).known, False)
 
     def test_exactly_a_step(self) -> None:
         """When a step was full it looks once more, and then ends."""

@@ -375,9 +375,10 @@ class AckTests(ServerTests):
         self.bob.wire.lose()
         bob = self.server.connect_v1("bob", after=99)
         (resumed,) = bob.frames("resumed")
-        self.assertEqual((resumed["position"], resumed["complete"]), (1, False))
+        self.assertEqual((resumed["position"], resumed["complete"]), (0, False))
         self.say("2")
         self.assertEqual(ids(bob), [2])
+        self.assertEqual(self.alice.frames("delivered"), [])
 
     def test_after_is_an_acknowledgement(self) -> None:
         """What was handled on a lost connection is saved, as if it had been acknowledged."""

@@ -139,10 +139,10 @@ class FollowsTests(ServerTests):
 
     def test_busy(self) -> None:
         """So does what the server had no room for."""
-        self.patch(commits, "QUEUE_BYTES", 10)
+        self.patch(commits, "QUEUE_BYTES", 1000)
         self.server.store.writer.held = True
         self.alice.submit("bob", "x", "m-1")
-        self.alice.submit("bob", "y" * 11, "m-2", follows="m-1")
+        self.alice.submit("bob", "y" * 1000, "m-2", follows="m-1")
         self.alice.submit("bob", "z", "m-3", follows="m-2")
         self.assertEqual(errors(self.alice), [(121, "m-2")])
         self.server.store.writer.release()
@@ -181,6 +181,23 @@ class FollowsTests(ServerTests):
         self.assertEqual(errors(self.alice), [(122, "m-3"), (124, "m-4")])
         self.alice.submit("bob", "4", "m-4")
         self.assertEqual((errors(self.alice), contents(self.bob)), ([], ["4"]))
+
+    def test_recipient_full_at_once(self) -> None:
+        """… also when both come in one commit."""
+        for number in (1, 2):
+            self.alice.submit("carol", str(number), f"m-{number}")
+        self.server.advance(4)
+        self.server.store.writer.held = True
+        self.alice.submit("bob", "first", "m-2b")
+        self.alice.submit("carol", "3", "m-3", follows="m-2b")
+        self.alice.submit("bob", "4", "m-4", follows="m-3")
+        self.alice.submit("bob", "5", "m-5")
+        self.server.store.writer.held = False
+        while len(self.server.store.writer):
+            self.server.store.writer.release()
+        self.server.turn()
+        self.assertEqual(errors(self.alice), [(122, "m-3"), (124, "m-4")])
+        self.assertEqual(contents(self.bob), ["first", "5"])
 
     def test_other_senders(self) -> None:
         """Nobody waits for another, and no connection for another of the same user."""

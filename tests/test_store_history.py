@@ -168,9 +168,10 @@ class HistoryTests(_Walks):
         self.assertEqual((page.messages, page.more, page.next), ([], True, 3))
 
     def test_content_is_bounded(self) -> None:
-        """A page has so many bytes of content (UTF-8), but one message at least."""
-        self.patch(store, "HISTORY_BYTES", 10)
-        texts = ["1234", "12345", "\u20ac\u20ac\u20ac", "1", "x" * 50, "y"]
+        """A page has so many bytes on the wire, but one message at least."""
+        self.patch(store, "HISTORY_BYTES", 14)
+        self.patch(store, "_HEADER_BYTES", 0)
+        texts = ["1234", "12345", "\u20ac\u20ac\u20ac", "1", "\0" * 8, "y"]
         self.append(*(make_message("alice", "bob", text) for text in texts))
         pages, at = [], 0
         while True:

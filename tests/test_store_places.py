@@ -87,10 +87,17 @@ class PlaceTests(StoreTests):
             self.assertEqual(self.start("bob", "phone", after).position, expected)
 
     def test_beyond_the_head(self) -> None:
-        """A client that has more than there is goes on from the newest, and is told."""
+        """
+        A client that says that it has more than there is is told, and not believed.
+
+        The database has been set back: what is here now it has not seen.
+        """
         self.fill(3)
-        self.assertEqual(self.start("bob", "phone", 4), store.Start(3, False, 0))
-        self.assertEqual(self.start("bob", "phone", 2**63 - 1), store.Start(3, False, 0))
+        for after in (4, 2**63 - 1):
+            expected = store.Start(0, False, 0, known=False)
+            self.assertEqual(self.start("bob", "phone", after), expected)
+        self.move("bob", 2, "phone")
+        self.assertEqual(self.start("bob", "phone", 4), store.Start(2, False, 2))
 
     def test_a_session_is_known_once_it_has_moved(self) -> None:
         """To ask where a session goes on leaves no trace."""
@@ -300,8 +307,12 @@ class ExpiryTests(StoreTests):
         self.fill(4, topic="carol")
         self.fill(3)
         self.move("bob", 7)
-        self.assertEqual([self.expire(NOW + 1) for _ in range(3)], [2, 1, 0])
-        self.assertEqual(self.kept("carol"), [1, 2, 3, 4])
+        steps = [store.Expired(0, 0, more=True)]
+        while steps[-1].more:
+            expiring = self.store.expire(NOW + 1, steps[-1].through)
+            steps.append(self.successResultOf(expiring))
+        expected = [store.Expired(2, 6, more=True), store.Expired(1, 7, more=False)]
+        self.assertEqual((steps[1:], self.kept("carol")), (expected, [1, 2, 3, 4]))
 
     def test_ids_are_never_given_again(self) -> None:
         """Once all has expired, the head is where it was, and new messages come after it."""
@@ -322,23 +333,33 @@ class ExpiryTests(StoreTests):
         self.assertEqual(list(self.append(named("x")).ids), [2])
 
     def test_sessions(self) -> None:
-        """A session that was not seen since is forgotten, and then is a new one."""
+        """A session is remembered however long it is away, and told when it missed something."""
         self.fill(3)
         self.move("bob", 1, "phone", now=NOW)
-        self.move("bob", 1, "pad", now=NOW + DAY)
         self.move("bob", 3, now=NOW + DAY)
+        self.successResultOf(self.store.forget_sessions())
         self.expire(NOW + DAY)
-        self.assertEqual(self.start("bob", "pad").position, 1)
-        self.assertEqual(self.start("bob", "phone").position, 3)
+        self.assertEqual(self.start("bob", "phone"), store.Start(1, False, 3))
 
-    def test_session_that_stands_still(self) -> None:
-        """A session is seen whenever it says where it is, though it is where it was."""
-        self.fill(3)
-        self.move("bob", 1, "phone", now=NOW)
-        self.move("bob", 1, "phone", now=NOW + DAY)
-        self.move("bob", 3, now=NOW + DAY)
-        self.expire(NOW + DAY)
-        self.assertEqual(self.start("bob", "phone").position, 1)
+    def test_seen(self) -> None:
+        """A session that is there is seen; so is its user, when the server asks at its start."""
+        self.move("bob", 0, "phone", now=NOW)
+        places = [("bob", "phone"), ("bob", None), ("bob", "unknown")]
+        self.successResultOf(self.store.see_sessions(places, NOW + DAY))
+        self.assertEqual(self.store.last_seen(), {"bob": NOW + DAY})
+        self.successResultOf(self.store.seen({"bob": NOW + 2 * DAY, "alice": NOW}))
+        self.assertEqual(self.store.last_seen(), {"bob": NOW + 2 * DAY, "alice": NOW})
+
+    def test_own_broadcasts(self) -> None:
+        """Nobody waits for the sender of a broadcast, who never has it."""
+        self.fill(2, topic="broadcast")
+        for user_id in ("bob", "carol"):
+            self.move(user_id, 1)
+        self.assertEqual(self.expire(NOW + 1), 1)
+        self.move("bob", 2)
+        self.assertEqual(self.expire(NOW + 1), 0)
+        self.move("carol", 2)
+        self.assertEqual(self.expire(NOW + 1), 1)
 
     def test_too_many_sessions(self) -> None:
         """Of a user with too many sessions the longest unseen are forgotten; others' stay."""
@@ -349,7 +370,7 @@ class ExpiryTests(StoreTests):
             self.move("bob", 1, name, now=NOW + n)
         for user_id in ("alice", "bob"):
             self.move(user_id, 3)
-        self.expire(NOW)
+        self.successResultOf(self.store.forget_sessions())
         places = {name: self.start("bob", name).position for name in "abcd"}
         self.assertEqual(places, {"c": 3, "a": 3, "d": 1, "b": 1})
         self.assertEqual(self.start("alice", "old").position, 1)

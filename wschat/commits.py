@@ -21,7 +21,7 @@ from wschat.codes import ErrorCode, Refused
 from wschat.hub import Session
 from wschat.store import Appended, Place, Store
 
-#: What may wait to be stored, in bytes of content; past that senders are refused.
+#: What may wait to be stored, in bytes on the wire; past that senders are refused.
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 
 #: How many messages and questions go into one commit.
@@ -35,16 +35,15 @@ Work = wire.Message | v1.Question
 
 Entry = tuple[Session, Work]
 
+#: An entry with its size on the wire, in bytes.
+_Queued = tuple[Session, Work, int]
+
 log = Logger(namespace="wschat.commits")
 
 
 def storable(work: Work) -> bool:
     """Whether something is to be stored: a message that is no command."""
     return isinstance(work, wire.Message) and work.topic != wire.SERVER
-
-
-def _size(work: Work) -> int:
-    return len(work.content) if isinstance(work, wire.Message) else 0
 
 
 class Commits:
@@ -66,7 +65,7 @@ class Commits:
         `there` holds the users who are connected.  The callables are told of
         each batch, stored or not; of the places that were saved; and of
         messages that follow one that was refused.  `batch_bytes` is how much
-        content goes into one commit, and so into outboxes at once.
+        goes into one commit, and so into outboxes at once.
         """
         self._store = store
         self._wall = wall
@@ -76,19 +75,23 @@ class Commits:
         self._told_saved = saved
         self._out_of_turn = out_of_turn
         self._batch_bytes = batch_bytes
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._committing: Deferred[None] | None = None
         self._again = False  # whether another commit was asked for while one was under way
         self._places: dict[Place, int] = {}  # that are not saved yet
         self._saving: dict[Place, int] = {}  # … and those in the commit that is under way
 
-    def put(self, session: Session, work: Work) -> None:
-        """Have something done after all that came before.  Raises `Refused` when too much waits."""
-        size = _size(work)
+    def put(self, session: Session, work: Work, size: int) -> None:
+        """
+        Have something done after all that came before.
+
+        `size` is what it has on the wire, in bytes.  Raises `Refused` when too
+        much waits.
+        """
         if self._queued_bytes + size > QUEUE_BYTES:
             raise Refused(ErrorCode.BUSY)
-        self._queue.append((session, work))
+        self._queue.append((session, work, size))
         self._queued_bytes += size
         self.commit()
 
@@ -129,13 +132,13 @@ class Commits:
         batch: list[Entry] = []
         size = 0
         while self._queue and size < self._batch_bytes and len(batch) < _BATCH:
-            session, work = self._queue.popleft()
-            self._queued_bytes -= _size(work)
+            session, work, bytes_ = self._queue.popleft()
+            self._queued_bytes -= bytes_
             if isinstance(work, wire.Message) and not session.in_turn(work):
                 self._out_of_turn(session, work)
                 continue
             batch.append((session, work))
-            size += _size(work)
+            size += bytes_
         return batch
 
     def _stored(self, appended: Appended, batch: list[Entry]) -> None:

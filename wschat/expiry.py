@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from wschat.store import EXPIRY_BATCH, DiskFull, Store
+from wschat.store import DiskFull, Expired, Place, Store
 
 #: How often it is looked for, in seconds.
 INTERVAL: Final = 600.0
@@ -22,12 +22,18 @@ class Expiry:
     """Removes what is older than the retention, and acknowledged."""
 
     def __init__(
-        self, store: Store, clock: IReactorTime, wall: Callable[[], float], retention: float
+        self,
+        store: Store,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        retention: float,
+        there: Callable[[], Sequence[Place]],
     ) -> None:
-        """`retention` is in seconds."""
+        """`retention` is in seconds; `there` gives the places of who is connected."""
         self._store = store
         self._wall = wall
         self._retention = retention
+        self._there = there
         self._job = LoopingCall(self.run)
         self._job.clock = clock
         self._stopped = False
@@ -48,14 +54,15 @@ class Expiry:
         return running.addErrback(lambda failure: log.failure("could not expire", failure))
 
     async def _run(self) -> None:
-        removed = step = EXPIRY_BATCH
         total = 0
-        while step == removed and not self._stopped:
-            try:
-                removed = await self._store.expire(self._wall() - self._retention)
-            except DiskFull:
-                log.error("the disk is full: nothing can be removed, either")
-                removed = 0
-            total += removed
+        try:
+            await self._store.see_sessions(self._there(), self._wall())
+            await self._store.forget_sessions()
+            step = Expired(0, 0, more=True)
+            while step.more and not self._stopped:
+                step = await self._store.expire(self._wall() - self._retention, step.through)
+                total += step.removed
+        except DiskFull:
+            log.error("the disk is full: nothing can be removed, either")
         if total:
             log.info("removed {total} messages that are older than the retention", total=total)

@@ -100,7 +100,7 @@ class ChatService(Service):
             self._next_turn,
             (hub.message_rate, hub.message_burst),
         )
-        self._expiry = Expiry(store, clock, wall, retention)
+        self._expiry = Expiry(store, clock, wall, retention, self._there)
         self._outboxes: dict[Session, Outbox] = {}
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
@@ -132,6 +132,10 @@ class ChatService(Service):
             session.close(CloseCode.STALE)
         Deferred.fromCoroutine(self._save_seen())
 
+    def _there(self) -> list[Place]:
+        """The places of all sessions that are connected."""
+        return [(session.user_id, session.name) for session in self.hub.registry]
+
     def _next_turn(self) -> Deferred[None]:
         return deferLater(self._clock, 0)
 
@@ -161,11 +165,12 @@ class ChatService(Service):
         """A frame has come from a user."""
         try:
             if session.dialect is v1.DIALECT:
-                self._request(session, self._decode(session, payload))
+                self._request(session, self._decode(session, payload), len(payload))
             else:
                 now = self._wall()
                 self.hub.count(session.user_id, now)
-                self._send(session, wire.decode_submission(payload, session.user_id, now))
+                message = wire.decode_submission(payload, session.user_id, now)
+                self._send(session, message, len(payload))
         except Refused as error:
             names = v1.names_of(payload) if session.dialect is v1.DIALECT else (None, None)
             self._refuse(session, error, *names)
@@ -205,8 +210,8 @@ class ChatService(Service):
             self.hub.count(session.user_id, self._wall())
             raise
 
-    def _request(self, session: Session, request: v1.Request) -> None:
-        """Do what a frame asks for, now or in its turn.  Raises `Refused`."""
+    def _request(self, session: Session, request: v1.Request, size: int) -> None:
+        """Do what a frame of so many bytes asks for, now or in its turn.  Raises `Refused`."""
         if isinstance(request, v1.Ack):
             self._acknowledged(session, request.id)
             return
@@ -218,9 +223,9 @@ class ChatService(Service):
         if isinstance(request, v1.Resume) or session.name is None:
             raise Refused(ErrorCode.NOT_RESUMED)
         if isinstance(request, v1.Submission):
-            self._send(session, v1.submitted(request, session.user_id, now))
+            self._send(session, v1.submitted(request, session.user_id, now), size)
         else:
-            self._commits.put(session, request)
+            self._commits.put(session, request, size)
 
     def _acknowledged(self, session: Session, position: int) -> None:
         """Acks that say something new are free: there are no more of them than messages."""
@@ -261,9 +266,9 @@ class ChatService(Service):
             other.close(CloseCode.REPLACED)
         self._catch_up.begin(session, outbox, after)
 
-    def _send(self, session: Session, message: wire.Message) -> None:
+    def _send(self, session: Session, message: wire.Message, size: int) -> None:
         self.hub.admit(message)
-        self._commits.put(session, message)
+        self._commits.put(session, message, size)
 
     # From the queue to the outboxes.
 
@@ -292,6 +297,9 @@ class ChatService(Service):
         """Deliver a message that was stored, once, and tell its sender."""
         if index in appended.full:
             self._refuse(session, Refused(ErrorCode.RECIPIENT_FULL), message.client_id)
+            return
+        if index in appended.held_up:
+            self._refuse(session, Refused(ErrorCode.OUT_OF_TURN), message.client_id)
             return
         if message.client_id is not None:
             session.send(v1.frame(v1.Stored(message.client_id, message.id)))

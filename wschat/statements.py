@@ -34,9 +34,15 @@ SELECT_CURSOR: Final = sa.select(cursors.c.position, cursors.c.start).where(
     cursors.c.user_id == _user
 )
 
-SELECT_SEEN: Final = sa.select(cursors.c.user_id, cursors.c.seen_at).where(
-    cursors.c.seen_at.is_not(None)
-)
+_all_seen = sa.union_all(
+    sa.select(cursors.c.user_id, cursors.c.seen_at).where(cursors.c.seen_at.is_not(None)),
+    sa.select(sessions.c.user_id, sessions.c.seen_at),
+).subquery()
+
+#: When users were last there: when they went, or when one of their sessions was seen since.
+SELECT_SEEN: Final = sa.select(
+    _all_seen.c.user_id, sa.func.max(_all_seen.c.seen_at).label("seen_at")
+).group_by(_all_seen.c.user_id)
 
 INSERT_CURSOR: Final = sa.insert(cursors)
 
@@ -51,7 +57,7 @@ SEE_USER: Final = (
     sa.update(cursors).where(cursors.c.user_id == _user).values(seen_at=sa.bindparam("now"))
 )
 
-_this_session = (sessions.c.user_id == _user) & (sessions.c.name == sa.bindparam("name"))
+_this_session = (sessions.c.user_id == _user) & (sessions.c.name == sa.bindparam("session"))
 
 SELECT_SESSION: Final = sa.select(sessions.c.position).where(_this_session)
 
@@ -71,14 +77,16 @@ _ranked = sa.select(
     .label("rank"),
 ).subquery()
 
-#: Too many sessions of one user: the longest unseen go.
-FORGET_SESSIONS: Final = sa.delete(sessions).where(
-    sa.tuple_(sessions.c.user_id, sessions.c.name).in_(
-        sa.select(_ranked.c.user_id, _ranked.c.name).where(_ranked.c.rank > sa.bindparam("keep"))
-    )
+#: Too many sessions of one user: the longest unseen.
+SELECT_SURPLUS: Final = (
+    sa.select(_ranked.c.user_id, _ranked.c.name)
+    .where(_ranked.c.rank > sa.bindparam("keep"))
+    .limit(sa.bindparam("limit"))
 )
 
-EXPIRE_SESSIONS: Final = sa.delete(sessions).where(sessions.c.seen_at < sa.bindparam("before"))
+FORGET_SESSION: Final = sa.delete(sessions).where(_this_session)
+
+SEE_SESSION: Final = sa.update(sessions).where(_this_session).values(seen_at=sa.bindparam("now"))
 
 #: The newest message, of all that are for a user, that is not kept any more.
 SELECT_EXPIRED: Final = sa.select(sa.func.max(expired.c.through)).where(
@@ -176,7 +184,15 @@ SELECT_KEPT_BROADCAST: Final = (
     .limit(1)
 )
 
-_everybody_has = messages.c.id <= sa.select(sa.func.min(cursors.c.position)).scalar_subquery()
+#: The two users who are furthest behind: nobody waits for the sender of a broadcast.
+SELECT_FURTHEST_BEHIND: Final = (
+    sa.select(cursors.c.user_id, cursors.c.position).order_by(cursors.c.position).limit(2)
+)
+
+_everybody_has = messages.c.id <= sa.case(
+    (messages.c.sender == sa.bindparam("last_user"), sa.bindparam("next_to_last")),
+    else_=sa.bindparam("last"),
+)
 _recipient_has = (
     messages.c.id
     <= sa.select(cursors.c.position).where(cursors.c.user_id == messages.c.topic).scalar_subquery()
@@ -184,6 +200,7 @@ _recipient_has = (
 
 SELECT_EXPIRABLE: Final = (
     sa.select(messages.c.id)
+    .where(messages.c.id > sa.bindparam("after"))
     .where(messages.c.id <= sa.bindparam("through"))
     .where(messages.c.stored_at < sa.bindparam("before"))
     .where(

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -31,6 +31,9 @@ PAGE_MESSAGES: Final = 100
 #: How many messages of a topic one history page looks at, and how much content it has, in bytes.
 HISTORY_SCAN: Final = 5000
 HISTORY_BYTES: Final = 256 * 1024
+
+#: What a message has on the wire beside its content, in bytes, at most but for keys.
+_HEADER_BYTES: Final = 1024
 
 #: How many messages are removed in one transaction, so that no commit waits for long.
 EXPIRY_BATCH: Final = 500
@@ -79,12 +82,21 @@ class Appended(msgspec.Struct, frozen=True):
 
     `ids` has one for each message, in order; of a message that was stored
     before (`repeats`, by index), the first one's; of one that its recipient
-    has no room for (`full`, by index), 0.
+    has no room for (`full`), or that follows such a one (`held_up`), 0.
     """
 
     ids: Sequence[int]
     repeats: Collection[int] = ()
     full: Collection[int] = ()
+    held_up: Collection[int] = ()
+
+
+class Expired(msgspec.Struct, frozen=True):
+    """How many messages were removed; up to message `through` there is nothing more to remove."""
+
+    removed: int
+    through: int
+    more: bool
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -187,27 +199,30 @@ class Store:
         now: float,
     ) -> Appended:
         head = _head(connection)
-        full = self._without_room(connection, batch, away, ())
+        full, held_up = self._without_room(connection, batch, away, ())
         if full:  # what is sent again takes no room
             known = self._dialect.first_ids(connection, batch)
-            full = self._without_room(connection, batch, away, known)
+            full, held_up = self._without_room(connection, batch, away, known)
+        left_out = full | held_up
         ids: Sequence[int] = range(head + 1, head + 1 + len(batch))
         fresh = [
             (message, message_id)
             for index, (message, message_id) in enumerate(zip(batch, ids, strict=True))
-            if index not in full
+            if index not in left_out
         ]
         inserted = self._dialect.insert(connection, fresh, now) if fresh else 0
         if inserted == len(batch):
             return Appended(ids)
-        # Somebody sent something again: whose id differs from the one here was first there.
-        first = self._dialect.first_ids(connection, batch)
+        if inserted == len(fresh):  # nothing came twice, but perhaps of what was left out
+            first = self._dialect.first_ids(connection, [batch[index] for index in left_out])
+        else:  # whose id differs from the one here was there before
+            first = self._dialect.first_ids(connection, batch)
         found = [
-            first.get((message.sender, message.client_id), 0 if index in full else ids[index])
+            first.get((message.sender, message.client_id), 0 if index in left_out else ids[index])
             for index, message in enumerate(batch)
         ]
         repeats = {index for index, known in enumerate(found) if known and known != ids[index]}
-        return Appended(found, repeats, full - repeats)
+        return Appended(found, repeats, full - repeats, held_up - repeats)
 
     def _without_room(
         self,
@@ -215,19 +230,27 @@ class Store:
         batch: Sequence[wire.Message],
         away: frozenset[str],
         known: Collection[tuple[str, str | None]],
-    ) -> set[int]:
+    ) -> tuple[set[int], set[int]]:
         """
-        The messages that are too many for recipients who are away, by index.
+        The messages that are too many for recipients who are away, and those that follow them.
 
-        `known` are senders and client ids of messages that are stored.
+        By index.  `known` are senders and client ids of messages that are
+        stored.
         """
         room: dict[str, int] = {}
         taken = set(known)
-        full = set()
+        refused: set[tuple[str, str | None]] = set()
+        full, held_up = set(), set()
         for index, message in enumerate(batch):
             topic = message.topic
             named = (message.sender, message.client_id)
-            if topic not in away or named in taken:
+            if named in taken:
+                continue
+            if message.follows is not None and (message.sender, message.follows) in refused:
+                held_up.add(index)
+                refused.add(named)
+                continue
+            if topic not in away:
                 continue
             if topic not in room:
                 waiting = connection.execute(
@@ -236,11 +259,12 @@ class Store:
                 room[topic] = self._offline_limit - waiting
             if room[topic] <= 0:
                 full.add(index)
+                refused.add(named)
                 continue
             room[topic] -= 1
             if message.client_id is not None:
                 taken.add(named)
-        return full
+        return full, held_up
 
     # Messages out.
 
@@ -259,14 +283,14 @@ class Store:
         with self._engine.connect() as connection:
             row = connection.execute(statements.SELECT_CURSOR, {"user": user_id}).one_or_none()
             read, first = (0, 0) if row is None else (row.position, row.start)
-            who = {"user": user_id, "name": name}
+            who = {"user": user_id, "session": name}
             known: int | None = connection.execute(statements.SELECT_SESSION, who).scalar()
             gone = connection.execute(statements.SELECT_EXPIRED, {"user": user_id}).scalar() or 0
             head = _head(connection)
-        given = [place for place in (known, after) if place is not None]
-        wanted = max(given, default=read)
-        position = max(min(wanted, head), first)
-        return Start(position, gone <= position and wanted <= head, read, bool(given))
+        true = after is None or after <= head  # or the database has been set back since
+        given = [place for place in (known, after if true else None) if place is not None]
+        position = max(min(max(given, default=read), head), first)
+        return Start(position, true and gone <= position, read, bool(given))
 
     def page(self, user_id: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """What `user_id` should have after message `after`: their inbox, others' broadcasts."""
@@ -320,11 +344,13 @@ class Store:
                 {"user": user_id, "peer": peer, "after": low, "before": high, "limit": limit},
             ).all()
         page = self._fitting(rows)
-        if len(page) == limit or len(page) < len(rows):
-            more, last = True, page[-1].id
-        else:
-            # Nothing else is within the edge; what is beyond it has not been looked at.
-            more, last = bool(found), high - 1 if forward else low + 1
+        more = len(page) == limit or len(page) < len(rows)
+        if page and (more or not found):
+            last = page[-1].id
+        elif found:  # nothing else is within the edge; what is beyond it has not been looked at
+            more, last = True, high - 1 if forward else low + 1
+        else:  # there is nothing; whoever asks again, later, asks from here
+            last = (after or 0) if forward else (before or 0)
         return HistoryPage(page if forward else page[::-1], more, last)
 
     def _fitting(self, rows: Sequence[sa.Row[Any]]) -> list[wire.Message]:
@@ -333,7 +359,7 @@ class Store:
         room = HISTORY_BYTES
         for row in rows:
             message = self._message(row)
-            room -= len(message.content.encode())
+            room -= len(msgspec.json.encode(message.content)) + _HEADER_BYTES
             if fitting and room < 0:
                 break
             fitting.append(message)
@@ -406,42 +432,76 @@ class Store:
 
     # What is kept no longer.
 
-    def expire(self, before: float) -> Deferred[int]:
+    def expire(self, before: float, after: int = 0) -> Deferred[Expired]:
         """
         Remove a batch of what was stored earlier than `before` and is needed no more.
 
-        That is: direct messages that were acknowledged, broadcasts that
-        everybody has acknowledged or that are not among the newest, as many
-        as may wait for a user; and sessions not seen since.  Fires with the
-        number of messages removed; `EXPIRY_BATCH` when there may be more.
+        That is, of the messages after `after`: direct messages that were
+        acknowledged, and broadcasts that everybody else has acknowledged or
+        that are not among the newest, as many as may wait for a user.
         """
-        found = self._read(self._expirable, before)
-        return found.addCallback(lambda ids: self._write(self._expire, ids, before))
+        found = self._read(self._expirable, before, after)
+        return found.addCallback(lambda ids: self._write(self._expire, ids))
 
-    def _expirable(self, before: float) -> list[int]:
+    def _expirable(self, before: float, after: int) -> list[int]:
         with self._engine.connect() as connection:
             kept = connection.execute(
                 statements.SELECT_KEPT_BROADCAST, {"skip": self._offline_limit - 1}
             ).scalar()
-            bounds = {"before": before, "kept": kept or 0, "through": _until(connection, before)}
+            behind = connection.execute(statements.SELECT_FURTHEST_BEHIND).all()
+            last, next_to_last = ([row.position for row in behind] + [statements.NEWEST] * 2)[:2]
+            bounds = {
+                "before": before,
+                "kept": kept or 0,
+                "after": after,
+                "through": _until(connection, before),
+                "last_user": behind[0].user_id if behind else "",
+                "last": last,
+                "next_to_last": next_to_last,
+            }
             rows = connection.execute(
                 statements.SELECT_EXPIRABLE, {**bounds, "limit": EXPIRY_BATCH}
             )
             return list(rows.scalars())
 
-    def _expire(self, ids: list[int], before: float) -> int:
+    def _expire(self, ids: list[int]) -> Expired:
+        if not ids:
+            return Expired(0, 0, more=False)
         with self._transaction() as connection:
-            connection.execute(statements.EXPIRE_SESSIONS, {"before": before})
-            connection.execute(statements.FORGET_SESSIONS, {"keep": SESSIONS_PER_USER})
-            if not ids:
-                return 0
             newest = connection.execute(statements.SELECT_NEWEST, {"ids": ids}).all()
             for row in newest:
                 connection.execute(
                     statements.UPSERT_EXPIRED, {"topic": row.topic, "through": row.newest}
                 )
             connection.execute(sa.delete(messages).where(messages.c.id.in_(ids)))
-        return len(ids)
+        return Expired(len(ids), ids[-1], len(ids) == EXPIRY_BATCH)
+
+    def see_sessions(self, places: Collection[Place], now: float) -> Deferred[None]:
+        """Remember that sessions are there; those without a name are nobody's."""
+        rows = [
+            {"user": user_id, "session": name, "now": now}
+            for user_id, name in places
+            if name is not None
+        ]
+        return self._write(self._run, statements.SEE_SESSION, rows) if rows else succeed(None)
+
+    def _run(self, statement: sa.Update | sa.Delete, rows: list[dict[str, Any]]) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, rows)
+
+    def forget_sessions(self) -> Deferred[None]:
+        """Forget the longest unseen of users who have more than `SESSIONS_PER_USER`."""
+        found = self._read(self._too_many_sessions)
+        return found.addCallback(
+            lambda rows: self._write(self._run, statements.FORGET_SESSION, rows) if rows else None
+        )
+
+    def _too_many_sessions(self) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                statements.SELECT_SURPLUS, {"keep": SESSIONS_PER_USER, "limit": EXPIRY_BATCH}
+            )
+            return [{"user": row.user_id, "session": row.name} for row in rows]
 
 
 def _head(connection: sa.Connection) -> int:

@@ -271,6 +271,8 @@ def submitted(submission: Submission, sender: str, now: float) -> wire.Message:
     message.follows = submission.header.follows or None
     message.envelope_signature = submission.header.envelope_signature or None
     message.sender_key = submission.header.sender_key or None
+    wire.check_length(message.envelope_signature, wire.MAX_SIGNATURE)
+    wire.check_length(message.sender_key, wire.MAX_WRAPPED_KEY)
     return message
 
 

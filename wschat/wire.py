@@ -25,6 +25,11 @@ SYSTEM: Final = "system"
 #: Names that no user can have, because they mean something in a frame.
 RESERVED_NAMES: Final = frozenset({BROADCAST, SERVER, SYSTEM})
 
+#: The longest signature, wrapped key and nonce, in characters: well above what base64 of them has.
+MAX_SIGNATURE: Final = 256
+MAX_WRAPPED_KEY: Final = 512
+MAX_NONCE: Final = 64
+
 _USER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d{1,9})?(?:Z|[+-](\d\d):(\d\d))",
@@ -221,6 +226,12 @@ def _topic(header: Header) -> str:
     return to
 
 
+def check_length(value: str | None, longest: int) -> None:
+    """Raise `Malformed` when a field of a header is longer than anything that it can mean."""
+    if value is not None and len(value) > longest:
+        raise Malformed(f"A signature, key or nonce is longer than {longest} characters.")
+
+
 def submitted(header: Header, body: Body, sender: str, now: float) -> Message:
     """
     The message that a client's frame means (docs/protocol.md, "Messages").
@@ -235,6 +246,12 @@ def submitted(header: Header, body: Body, sender: str, now: float) -> Message:
         raise Malformed("The timestamp is not RFC 3339.")
     if header.encrypted_key and topic in RESERVED_NAMES:
         raise Malformed("Only direct messages can be encrypted.")
+    for value, longest in (
+        (header.signature, MAX_SIGNATURE),
+        (header.encrypted_key, MAX_WRAPPED_KEY),
+        (header.encryption_nonce, MAX_NONCE),
+    ):
+        check_length(value, longest)
     return Message(
         sender,
         topic,
