@@ -76,8 +76,11 @@ class StatusTests(ServerTests):
         self.assertEqual([(frame["type"], frame.get("code")) for frame in frames], [("error", 111)])
 
     def test_nonsense(self) -> None:
-        """What can be no client id is not answered: nobody can have sent it."""
-        self.assertEqual(self.ask(self.alice, "", "a b", "x" * 65), [])
+        """What can be no client id is not stored, either."""
+        asked = ("", "a b", "x" * 65)
+        answers = self.ask(self.alice, *asked)
+        found = [(answer["code"], answer.get("client_id", "")) for answer in answers]
+        self.assertEqual(found, [(111, name) for name in asked])
 
     def test_in_its_turn(self) -> None:
         """It is answered after what was sent before it is stored."""

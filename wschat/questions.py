@@ -60,7 +60,7 @@ class Questions:
     async def _answer_status(self, session: Session, asked: v1.AskStatus) -> None:
         wanted = [client_id for client_id in asked.client_ids if v1.valid_client_id(client_id)]
         fates = await self._store.fates(session.user_id, wanted)
-        for client_id in wanted:
+        for client_id in asked.client_ids:
             fate = fates.get(client_id)
             if fate is None:
                 session.send(v1.frame(v1.unknown(client_id)))
