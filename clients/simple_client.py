@@ -16,6 +16,8 @@ Reads lines and sends them; prints what comes in.
   !TEXT        say something to everybody
   /users       who is there
   /history USER [N]   the last N messages to and from USER (20); ! for those to everybody
+  /fingerprint USER   a code to compare with USER, aloud: it is the same for both
+  /trust USER         believe in the new keys that the server has for USER
   /help        these lines
   /quit        send what is left, and end
 
@@ -25,6 +27,8 @@ The environment says the rest:
   WS_USER_ID       who to be (the login name)
   WS_USERNAME      the name to show (the user id)
   WS_PRIVATE_KEY   the key to be them with (a file under ~/.config/wschat/keys)
+  WS_KEY_PASSPHRASE   what the key file is under (asked for on a terminal)
+  WS_ENCRYPTION    required, preferred (the default) or disabled
   WS_SESSION       a name for this client's place in the stream (a new one)
   SSL_CERT_FILE    certificates to trust (the system's)
   INSECURE_TLS     true: do not check who the server is

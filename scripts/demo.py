@@ -31,9 +31,13 @@ _SCENES: Final = (
     (
         "alice",
         "@bob Hey Bob, how are you?",
-        {"bob": "alice -> bob [VERIFIED]: Hey Bob, how are you?"},
+        {"bob": "alice -> bob [VERIFIED] [ENCRYPTED]: Hey Bob, how are you?"},
     ),
-    ("bob", "@alice I'm good, thanks!", {"alice": "bob -> alice [VERIFIED]: I'm good, thanks!"}),
+    (
+        "bob",
+        "@alice I'm good, thanks!",
+        {"alice": "bob -> alice [VERIFIED] [ENCRYPTED]: I'm good, thanks!"},
+    ),
     (
         "charlie",
         "!Team meeting in 5 minutes",

@@ -150,7 +150,13 @@ async function main() {
   console.log("ok close");
 }
 
-main().catch((error) => {
-  console.error(error);
-  process.exit(1);
-});
+// Run a program's steps; the first that fails ends it with 1.
+function run(steps) {
+  steps().catch((error) => {
+    console.error(error);
+    process.exit(1);
+  });
+}
+
+module.exports = { User, request, run };
+if (require.main === module) run(main);

@@ -8,9 +8,11 @@ from http import HTTPStatus
 from typing import Any
 
 import jwt
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW, SECRET, MemoryStore
+from wschat import accounts, rotation, wire
 from wschat.accounts import AccountError, Accounts, Challenges, Registration
 from wschat.identity import PrivateKey, User
 
@@ -333,3 +335,124 @@ class TokenTests(_AccountsTests):
         """A token whose user is gone is refused."""
         del self.accounts.users["alice"]
         self.unauthorized(self.token)
+
+
+class RotationTests(_AccountsTests):
+    """New keys, which the old one vouches for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register()
+        self.new = PrivateKey.generate()
+        self.told: list[str] = []
+        self.accounts.rotated = self.told.append
+
+    def wants(
+        self, old: PrivateKey | None = None, new: PrivateKey | None = None, **changes: Any
+    ) -> rotation.Request:
+        at = wire.format_time(NOW + changes.pop("later", 0.0))
+        user_id = changes.pop("user_id", "alice")
+        step = rotation.rotate(user_id, old or self.key, new or self.new, at)
+        return rotation.Request(user_id, msgspec.structs.replace(step, **changes))
+
+    def rotate(self, *keys: PrivateKey, now: float = NOW) -> User:
+        return self.successResultOf(self.accounts.rotate(self.wants(*keys), now))
+
+    def status(self, wanted: rotation.Request) -> int:
+        error = self.assertRaises(AccountError, self.accounts.rotate, wanted, NOW)
+        self.assertNotIn("\n", error.text)
+        self.assertEqual((self.told, self.accounts.user("alice").rotations), ([], None))
+        return int(error.status)
+
+    def test_rotated(self) -> None:
+        """The keys are the new ones, at once and in the store, with the steps to them."""
+        first = self.rotate()
+        third = PrivateKey.generate()
+        second = self.rotate(self.new, third)
+        self.assertEqual(self.accounts.user("alice"), second)
+        self.assertEqual(self.store.all_users(), [second])
+        self.assertEqual((second.public_key, second.rotated_at), (third.public_key, NOW))
+        self.assertEqual(second.x25519_public_key, third.x25519_public_key)
+        steps = rotation.chain(second.rotations)
+        self.assertEqual(rotation.follow("alice", self.key.public_key, steps), steps)
+        self.assertEqual(steps[:1], rotation.chain(first.rotations))
+        self.assertEqual((len(steps), self.told), (2, ["alice", "alice"]))
+
+    def test_login(self) -> None:
+        """Challenges are for the new key, those that were asked before as well."""
+        before = self.accounts.challenge("alice", NOW)
+        self.rotate()
+        signature = self.key.sign(before)
+        error = self.assertRaises(AccountError, self.accounts.login, "alice", signature, NOW)
+        self.assertEqual(error.status, 401)
+        self.assertTrue(self.accounts.login("alice", self.new.sign(before), NOW).token)
+
+    def test_tokens(self) -> None:
+        """A token that was given for the old key is not valid any more; a new one is."""
+        challenge = self.accounts.challenge("alice", NOW)
+        old = self.accounts.login("alice", self.key.sign(challenge), NOW).token
+        self.accounts.authenticate(old, NOW)
+        later = wire.format_time(NOW + 5)
+        step = rotation.rotate("alice", self.key, self.new, later)
+        asked = rotation.Request("alice", step)
+        self.successResultOf(self.accounts.rotate(asked, NOW + 5))
+        error = self.assertRaises(AccountError, self.accounts.authenticate, old, NOW + 5)
+        self.assertIn("earlier key", error.text)
+        challenge = self.accounts.challenge("alice", NOW + 5)
+        token = self.accounts.login("alice", self.new.sign(challenge), NOW + 5).token
+        self.assertEqual(self.accounts.authenticate(token, NOW + 5).user_id, "alice")
+
+    def test_refused(self) -> None:
+        """Only the present key's owner has new ones, with a proof, and now."""
+        stranger = PrivateKey.generate()
+        for status, wanted in (
+            (401, self.wants(user_id="nobody")),
+            (409, self.wants(stranger)),
+            (401, self.wants(signature=stranger.sign(b""))),
+            (401, self.wants(proof=stranger.sign(b""))),
+            (401, self.wants(public_key=stranger.public_key)),
+            (400, self.wants(later=301.0)),
+            (400, self.wants(later=-301.0)),
+            (400, self.wants(new=self.key)),
+        ):
+            self.assertEqual(self.status(wanted), status, wanted)
+
+    def test_keys_that_are_none(self) -> None:
+        """What is no key is refused, though somebody signed it."""
+        for name in ("public_key", "x25519_public_key"):
+            step = msgspec.structs.replace(self.wants().step, **{name: "no key"})
+            said = rotation.statement("alice", step)
+            signed = {"signature": self.key.sign(said), "proof": self.new.sign(said)}
+            step = msgspec.structs.replace(step, **signed)
+            wanted = 401 if name == "public_key" else 400  # nobody proves to have the one
+            self.assertEqual(self.status(rotation.Request("alice", step)), wanted)
+        step = msgspec.structs.replace(self.wants().step, time="now")
+        said = rotation.statement("alice", step)
+        signed = {"signature": self.key.sign(said), "proof": self.new.sign(said)}
+        step = msgspec.structs.replace(step, **signed)
+        self.assertEqual(self.status(rotation.Request("alice", step)), 400)
+
+    def test_never_back(self) -> None:
+        """A key that was the user's before is not again."""
+        self.rotate()
+        back = self.wants(self.new, self.key)
+        error = self.assertRaises(AccountError, self.accounts.rotate, back, NOW)
+        self.assertIn("before", error.text)
+
+    def test_somebody_was_first(self) -> None:
+        """Of two that are asked for at once, one is refused."""
+        other = self.wants(new=PrivateKey.generate())
+        user = self.accounts.user("alice")
+        self.rotate()
+        self.accounts.users["alice"] = user  # as it was when the other was looked at
+        failure = self.failureResultOf(self.accounts.rotate(other, NOW), AccountError)
+        self.assertEqual(failure.value.status, 409)
+        self.assertEqual(self.store.all_users()[0].public_key, self.new.public_key)
+
+    def test_too_many(self) -> None:
+        """A chain is not made longer than everybody wants to read."""
+        self.patch(accounts, "_MAX_ROTATIONS", 1)
+        self.rotate()
+        more = self.wants(self.new, PrivateKey.generate())
+        error = self.assertRaises(AccountError, self.accounts.rotate, more, NOW)
+        self.assertIn("too many", error.text)

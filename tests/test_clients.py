@@ -98,7 +98,7 @@ class ProgramTests(TestCase):
         await bob.sees("bot -> broadcast [VERIFIED]: tick", reactor)
         await bob.will_see("bot -> broadcast [VERIFIED]: tick", reactor)
         bob.says("@bot hello")
-        await bot.sees("bob -> bot [VERIFIED]: hello", reactor)
+        await bot.sees("bob -> bot [VERIFIED] [ENCRYPTED]: hello", reactor)
         await bot.end()
         bob.end_of_input()
         self.assertEqual(await bob.wait(), 0)

@@ -35,7 +35,7 @@ class DemoTests(EndToEnd):
         self.assertEqual(lines[-1], "demo: everybody was heard.")
         for name in ("server", "alice", "bob", "charlie", "bot"):
             self.assertTrue([line for line in lines if line.startswith(f"{name:>8} | ")], name)
-        self.assertRegex(out, r" bob \| \[[0-9:]+\] alice -> bob \[VERIFIED\]: Hey Bob")
+        self.assertRegex(out, r" bob \| \[[0-9:]+\] alice -> bob \[VERIFIED\] \[ENCRYPTED\]: Hey")
         self.assertNotIn("\x1b", out)
 
     async def test_missing_line(self) -> None:

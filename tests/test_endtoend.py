@@ -22,18 +22,18 @@ class ConversationTests(EndToEnd):
         server = await self.serve()
         alice, bob = await self.connected(server, "alice", "bob")
         alice.says(f"@bob {WORD}: how are you?")
-        await self.sees(bob, f"alice -> bob [VERIFIED]: {WORD}: how are you?")
+        await self.sees(bob, f"alice -> bob [VERIFIED] [ENCRYPTED]: {WORD}: how are you?")
         for mark in ("✓", "✓✓"):
             await self.sees(alice, f"{mark} @bob {WORD}: how are you?")
         text = f'{WORD} <b>&"é"</b> \N{WAVING HAND SIGN}'
         bob.says(f"@alice {text}")
         line = await self.sees(alice, "bob -> alice")
-        shown = re.escape(f"bob -> alice [VERIFIED]: {text}")
+        shown = re.escape(f"bob -> alice [VERIFIED] [ENCRYPTED]: {text}")
         self.assertRegex(line, rf"^\[\d\d:\d\d:\d\d\] {shown}$")
         alice.says(f"!{WORD} for all")
         await self.sees(bob, f"alice -> broadcast [VERIFIED]: {WORD} for all")
         alice.says("/history bob 5")
-        await self.sees(alice, f"alice -> bob [VERIFIED]: {WORD}: how are you?")
+        await self.sees(alice, f"alice -> bob [VERIFIED] [ENCRYPTED]: {WORD}: how are you?")
         await self.sees(alice, "* 2 messages.")
         alice.says("/users")
         await self.sees(alice, "Online: alice, bob")
@@ -78,7 +78,7 @@ class ConversationTests(EndToEnd):
         texts = [f"{WORD} {number}." for number in range(20)] + [f"{WORD} without a line's end"]
         [bob] = await self.connected(server, "bob", homes=homes)
         await self.sees(bob, texts[-1])
-        heard = [line.partition("[VERIFIED]: ")[2] for line in bob.lines if WORD in line]
+        heard = [line.partition("]: ")[2] for line in bob.lines if WORD in line]
         self.assertEqual(heard, texts)
         bob.says("/quit")
         self.assertEqual(await self.status(bob), 0)

@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -24,29 +25,31 @@ PEOPLE = [f"u{number:02}" for number in range(20)]
 
 
 def stored(server: Server) -> list[tuple[str, str, str]]:
-    """Sender, recipient and content of every message in the database, in order."""
+    """Sender, recipient and client id of every message in the database, in order."""
     path = server.data_dir / "wschat.sqlite3"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return database.execute(
-            "SELECT sender, topic, content FROM messages ORDER BY id"
+            "SELECT sender, topic, client_id FROM messages ORDER BY id"
         ).fetchall()
 
 
 class Person(Listener):
     """Somebody with a `wschat.client.Client`, who talks until told to stop."""
 
-    def __init__(self, server: Server, number: int) -> None:
+    def __init__(self, server: Server, number: int, home: Path) -> None:
         self.name = PEOPLE[number]
         self._others = [PEOPLE[(number + step) % len(PEOPLE)] for step in (1, 7)]
         if number % 10 == 0:
             self._others.append("broadcast")
         url = f"https://localhost:{server.tls_port}"
-        settings = Settings.from_environ({"WS_SERVER_URL": url, "WS_USER_ID": self.name})
+        environ = {"WS_SERVER_URL": url, "WS_USER_ID": self.name, "XDG_CONFIG_HOME": str(home)}
+        settings = Settings.from_environ(environ)
         self.client = Client(reactor, settings, PrivateKey.generate(), self)
-        #: What was said; contents that came, those of them that were not verified, and those that
-        #: the server is known to have dealt with; the client ids of receipts; refusals.
+        #: Client ids: of what was said, of what came, of what of that was not as its sender wrote
+        #: it, of what the server is known to have dealt with, and of receipts; and refusals.
         self.said: list[str] = []
-        self.contents: list[str] = []
+        self.texts: dict[str, str] = {}  # … and what it was
+        self.came: list[str] = []
         self.unverified: list[str] = []
         self.accepted: list[str] = []
         self.receipts: list[str] = []
@@ -55,9 +58,9 @@ class Person(Listener):
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def heard(self, heard: Heard) -> None:
-        self.contents.append(heard.message.content)
-        if not heard.verified:
-            self.unverified.append(self.contents[-1])
+        self.came.append(str(heard.message.client_id))
+        if not heard.verified or heard.text is None:
+            self.unverified.append(self.came[-1])
         self._look()
 
     def refused(self, text: str, client_id: str | None) -> None:
@@ -98,8 +101,9 @@ class Person(Listener):
             said = []
             for other in self._others:
                 number += 1
-                said.append(f"{WORD} {self.name} {number}")
-                self.client.send(other, said[-1])
+                text = f"{WORD} {self.name} {number}"
+                said.append(self.client.send(other, text))
+                self.texts[said[-1]] = text
             self.said += said
             try:
                 answer = await self.client.command("ping")
@@ -124,7 +128,8 @@ class CrashTests(EndToEnd):
         server = await self.serve()
         self.patch_trust(server)
         alice, bob = await self.connected(server, "alice", "bob")
-        people = [Person(server, number) for number in range(len(PEOPLE))]
+        home = self.directory()
+        people = [Person(server, number, home) for number in range(len(PEOPLE))]
         for person in people:
             person.client.startService()
             self.addCleanup(person.client.stop)
@@ -135,7 +140,7 @@ class CrashTests(EndToEnd):
         self._say(alice, bob, 5)
 
         self.assertEqual(await server.process.end("KILL"), -9)
-        before = {content for _, _, content in stored(server)}
+        before = {client_id for _, _, client_id in stored(server)}
         self.assertGreater(len(before), 2 * len(people))
         server = await self.serve(data_dir=server.data_dir, tls_port=server.tls_port)
 
@@ -157,24 +162,26 @@ class CrashTests(EndToEnd):
 
         rows = stored(server)
         await together(*(person.until(self._has_all(person, rows)) for person in people))
-        in_store = {content for _, _, content in rows}
+        in_store = {client_id for _, _, client_id in rows}
         for person in people:
-            self.assertLessEqual(set(person.contents), in_store)
+            self.assertLessEqual(set(person.came), in_store)
             self.assertLessEqual(set(person.accepted), in_store)
-            twice = [text for text, times in Counter(person.contents).items() if times > 1]
+            twice = [text for text, times in Counter(person.came).items() if times > 1]
             self.assertEqual(twice, [])
             # While the server is away, so is the key of a sender whom nobody has asked about yet.
             self.assertLessEqual(set(person.unverified), before)
             self.assertEqual(person.refusals, [])
             # Nothing that was said is lost, though nobody but the client said it again.
-            in_order = [content for sender, _, content in rows if sender == person.name]
+            in_order = [client_id for sender, _, client_id in rows if sender == person.name]
             self.assertEqual(in_order, person.said)
             self.assertEqual(len(set(person.receipts)), len(person.said))
             self.assertEqual(len(person.receipts), len(person.said))
+        broadcast = {client_id for _, topic, client_id in rows if topic == "broadcast"}
+        public = {p.texts[client_id] for p in people for client_id in broadcast & {*p.texts}}
         for process in (alice, bob):
-            lines = [line for line in process.lines if " -> " in line]
-            printed = {line.partition("[VERIFIED]: ")[2] for line in lines}
-            self.assertLessEqual(printed, in_store)
+            lines = [line for line in process.lines if " -> broadcast " in line]
+            printed = {line.partition("]: ")[2] for line in lines}
+            self.assertLessEqual(printed, public)
         await together(*(person.client.stop() for person in people))
 
     def _say(self, alice: Process, bob: Process, count: int) -> None:
@@ -186,11 +193,11 @@ class CrashTests(EndToEnd):
     def _has_all(person: Person, rows: list[tuple[str, str, str]]) -> Callable[[], bool]:
         """Whether somebody has heard all that was meant for them."""
         meant = {
-            content
-            for sender, topic, content in rows
+            client_id
+            for sender, topic, client_id in rows
             if topic == person.name or (topic == "broadcast" and sender != person.name)
         }
-        return lambda: meant <= set(person.contents)
+        return lambda: meant <= set(person.came)
 
     def patch_trust(self, server: Server) -> None:
         """Have the clients in this process trust a server."""

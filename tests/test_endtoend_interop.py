@@ -22,7 +22,7 @@ from nacl.public import PrivateKey as X25519Key
 from twisted.trial.unittest import SkipTest
 from websockets.exceptions import InvalidStatus
 
-from scripts.processes import Server
+from scripts.processes import Process, Server
 from tests.endtoend import (
     PATIENCE,
     WORD,
@@ -376,16 +376,17 @@ def sealed(text: str, x25519_public_key: str) -> tuple[str, dict[str, str]]:
 
 @functools.cache
 def install_ws(folder: Path) -> str:
-    """Install Node's `ws` into a folder, once; "", or why that cannot be."""
+    """Install Node's `ws` and `tweetnacl` into a folder, once; "", or why that cannot be."""
     npm = shutil.which("npm")
     if shutil.which("node") is None or npm is None:
-        return "node or npm is missing: nothing is known of Node's ws"
+        return "node or npm is missing: nothing is known of clients in Node"
     options = ["--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0"]
-    command = [npm, "install", *options, "--fetch-timeout=10000", f"--prefix={folder}", "ws@8"]
+    packages = ["ws@8", "tweetnacl@1"]
+    command = [npm, "install", *options, "--fetch-timeout=10000", f"--prefix={folder}", *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=40)
     except subprocess.TimeoutExpired:
-        return "npm takes too long to install ws: nothing is known of Node's ws"
+        return "npm takes too long to install ws: nothing is known of clients in Node"
     if done.returncode:
         return f"npm cannot install ws: {done.stderr.strip()[-300:]}"
     return ""
@@ -409,16 +410,33 @@ class NodeTests(EndToEnd):
     async def test_ws(self) -> None:
         """Register, be refused, speak, be away, ask, close: all as WIRE.md says."""
         server = await self.serve()
+        node = self.node(server, "interop.js")
+        self.assertEqual(await self.status(node), 0, node.lines)
+        parts = ["register", "refusal", "offline", "direct", "command", "close"]
+        self.assertEqual(node.lines, [f"ok {part}" for part in parts])
+
+    async def test_sealed(self) -> None:
+        """A classic client in another language and ours seal and sign for each other."""
+        server = await self.serve()
+        node = self.node(server, "interop_sealed.js")
+        await self.sees(node, "ok open")
+        [kim] = await self.connected(server, "kim")
+        kim.says(f"@nod {WORD} <there> & \N{WAVING HAND SIGN}")
+        text = f"{WORD} <there> & \N{WAVING HAND SIGN}"
+        await self.sees(node, f"kim -> nod [VERIFIED] [ENCRYPTED]: {text}")
+        text = f"{WORD} <back> & \u00e9 \N{WAVING HAND SIGN}"
+        await self.sees(kim, f"nod -> kim [VERIFIED] [ENCRYPTED]: {text}")
+        self.assertEqual(await self.status(node), 0, node.lines)
+
+    def node(self, server: Server, script: str) -> Process:
+        """A program in JavaScript that talks to a server."""
         environ = {
             "NODE_PATH": str(self.modules / "node_modules"),
             "PORT": str(server.tls_port),
             "CA": str(server.certificate),
         }
-        script = str(Path(__file__).with_name("interop.js"))
-        node = self.start("node", [str(shutil.which("node")), script], environ)
-        self.assertEqual(await self.status(node), 0, node.lines)
-        parts = ["register", "refusal", "offline", "direct", "command", "close"]
-        self.assertEqual(node.lines, [f"ok {part}" for part in parts])
+        path = str(Path(__file__).with_name(script))
+        return self.start("node", [str(shutil.which("node")), path], environ)
 
 
 class NodeUvloopTests(NodeTests):

@@ -20,7 +20,19 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 #: The server's modules, from the inside out.  A new module must be placed here.
 LAYERS: Final[dict[str, int]] = {
     **dict.fromkeys(
-        ("", "codes", "wire", "v1", "identity", "envelope", "limits", "timeouts", "config"), 0
+        (
+            "",
+            "codes",
+            "wire",
+            "v1",
+            "identity",
+            "envelope",
+            "rotation",
+            "limits",
+            "timeouts",
+            "config",
+        ),
+        0,
     ),
     **dict.fromkeys(("hub", "commands", "receipts", "presence"), 1),
     **dict.fromkeys(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support import TEXT, Client, Limits, ServerTests
+from tests.support import NOW, TEXT, Client, Limits, ServerTests
+from wschat import rotation, wire
 from wschat.codes import CloseCode
+from wschat.identity import PrivateKey
 from wschat.store import PAGE_MESSAGES
 
 
@@ -291,6 +293,30 @@ class SessionTests(ServerTests):
         phone.ack(1)
         self.server.advance(1)
         self.assertEqual(contents(self.server.connect_v1("bob", "laptop")), ["1"])
+
+
+class RotationTests(ServerTests):
+    """New keys of a user."""
+
+    def test_announced(self) -> None:
+        """Who is there with `wschat.v1`, and has said so, is told, the user as well; once."""
+        self.server.add_users("alice", "bob", "carol", "dave")
+        told = [self.server.connect_v1(user_id) for user_id in ("alice", "bob")]
+        others = [self.server.connect("carol"), self.server.connect_v1("dave", None)]
+        for client in (*told, *others):
+            client.frames()
+        new = PrivateKey.generate()
+        step = rotation.rotate("alice", self.server.keys["alice"], new, wire.format_time(NOW))
+        wanted = rotation.Request("alice", step)
+        self.successResultOf(self.server.accounts.rotate(wanted, NOW))
+        self.server.turn()
+        for client in told:
+            self.assertEqual(client.frames(), [{"type": "key_rotated", "user_id": "alice"}])
+        for client in others:
+            self.assertEqual(client.frames(), [])
+        self.assertEqual(
+            self.server.after_crash().accounts.user("alice").public_key, new.public_key
+        )
 
 
 class CatchingUpTests(ServerTests):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import sqlalchemy as sa
 
 from tests.stores import OnFile, OnPostgreSQL, StoreTests, named
@@ -284,6 +285,20 @@ class UserTests(StoreTests):
         for user in (alice, bob):
             self.successResultOf(self.store.add_user(user))
         self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [alice, bob])
+
+    def test_rotated(self) -> None:
+        """A user's keys are replaced, if they are the ones that were thought of; nobody else's."""
+        alice, bob = make_user("alice"), make_user("bob")
+        for user in (alice, bob):
+            self.successResultOf(self.store.add_user(user))
+        other = make_user("alice")
+        keys = {"public_key": other.public_key, "x25519_public_key": other.x25519_public_key}
+        new = msgspec.structs.replace(alice, **keys, rotations="[]", rotated_at=NOW)
+        self.successResultOf(self.store.rotate(new, alice.public_key))
+        self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [new, bob])
+        for old in (alice.public_key, bob.public_key):
+            self.failureResultOf(self.store.rotate(alice, old), store.KeyReplaced)
+        self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [new, bob])
 
     def test_taken(self) -> None:
         """A taken id fails with `UserExists`, and the first user stays."""

@@ -358,6 +358,10 @@ class EventTests(SynchronousTestCase):
             {"type": "presence_changed", "joined": ["alice"], "left": {"bob": NOW_TEXT}},
         )
 
+    def test_key_rotated(self) -> None:
+        """Who has new keys."""
+        self.both_ways(v1.KeyRotated("bob"), {"type": "key_rotated", "user_id": "bob"})
+
     def test_dialect(self) -> None:
         """A client is sent whole WebSocket text frames."""
         message = Message("alice", "bob", "hi", NOW_TEXT, id=17, client_id="m-1")

@@ -20,7 +20,7 @@ BODY = {"content": "hi"}
 REQUEST_TYPES = ("resume", "message", "ack", "status", "history", "presence")
 EVENT_TYPES = (
     *("resumed", "message", "caught_up", "stored", "delivered", "error"),
-    *("history", "presence", "presence_changed"),
+    *("history", "presence", "presence_changed", "key_rotated"),
 )
 
 #: The keys that a frame may have, and a few that none has.
@@ -28,6 +28,7 @@ KEYS = (
     *("session", "after", "header", "body", "id", "client_ids", "with", "before", "limit"),
     *("request_id", "watch", "users", "position", "complete", "status", "client_id", "code"),
     *("reason", "again", "messages", "more", "next", "online", "last_seen", "joined", "left", "x"),
+    "user_id",
 )
 #: JSON with a frame's type, and anything at all in its fields.
 FRAME_LIKE = st.builds(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tests.support import (
     Executor,
     Limits,
@@ -14,6 +16,7 @@ from tests.support import (
     parse_response,
     request_head,
 )
+from wschat import rotation
 from wschat.identity import PrivateKey, decode_base64
 
 ORIGIN = "https://chat.example"
@@ -86,6 +89,7 @@ class TableTests(_WebTests):
         answer = self.get("/auth/users/bob").json
         self.assertEqual(answer["username"], "bob")
         self.assertNotIn("x25519_public_key", answer)
+        self.assertNotIn("rotations", answer)
 
     def test_unknown_user(self) -> None:
         """`/auth/users/{id}` of an unknown user is a 404."""
@@ -113,6 +117,22 @@ class TableTests(_WebTests):
         """When registration is closed, it is a 403."""
         self.server = Server(Limits(registration_open=False))
         self.check(self.register("alice"), 403)
+
+    def test_rotate(self) -> None:
+        """`/auth/rotate` is a 200 with a text, and the new keys can be asked for, with the way."""
+        self.register("alice")
+        old, new = self.server.keys["alice"], PrivateKey.generate()
+        made = rotation.rotate("alice", old, new, "2026-11-22T10:00:00Z")
+        step = msgspec.structs.asdict(made)
+        body = {"user_id": "alice", "step": step}
+        self.assertIn("alice", self.check(self.post("/auth/rotate", body), 200).text)
+        user = self.get("/auth/users/alice").json
+        self.assertEqual(user["public_key"], new.public_key)
+        self.assertEqual(user["x25519_public_key"], new.x25519_public_key)
+        self.assertEqual(user["rotations"], [step])
+        self.check(self.post("/auth/rotate", body), 409)
+        self.check(self.post("/auth/rotate", {"user_id": "alice"}), 400)
+        self.check(self.get("/auth/rotate"), 405)
 
     def test_login(self) -> None:
         """A challenge of 32 bytes, signed, gives a token that opens a WebSocket."""

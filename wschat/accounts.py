@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -19,14 +20,18 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wschat import identity, wire
+from wschat import identity, rotation, wire
 from wschat.identity import User
-from wschat.store import Store, UserExists
+from wschat.store import KeyReplaced, Store, UserExists
 
 #: How long a challenge can be answered, in seconds.
 CHALLENGE_LIFETIME: Final = 60.0
 
+#: How far the time of a rotation may be from the server's, in seconds.
+ROTATION_SKEW: Final = 300.0
+
 _CHALLENGE_BYTES: Final = 32
+_MAX_ROTATIONS: Final = 100
 _CHALLENGES_PER_USER: Final = 64
 _USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
@@ -126,6 +131,8 @@ class Accounts:
         self._challenges = Challenges()
         #: Every registered user, by id: asked about on the way of each message.
         self.users: dict[str, User] = {}
+        #: Told of users who have new keys.
+        self.rotated: Callable[[str], None] = lambda user_id: None
 
     def load(self, users: Iterable[User]) -> None:
         """Take the users that the store has; before anything else is asked."""
@@ -157,6 +164,29 @@ class Accounts:
     def _registered(self, _: None, user: User) -> User:
         self.users[user.user_id] = user
         security.info("registered {user_id}", user_id=user.user_id)
+        return user
+
+    def rotate(self, wanted: rotation.Request, now: float) -> Deferred[User]:
+        """
+        Give a user new keys, which their old one vouches for.
+
+        Raises `AccountError`: 401 for an unknown user or a wrong signature,
+        400 for keys that are none or were theirs before, and for a time that
+        is not now; the Deferred fails with it (409) when the old key is
+        theirs no more.
+        """
+        user = self.users.get(wanted.user_id)
+        if user is None:
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        renewed = _renewed(user, wanted.step, now)
+        return self._store.rotate(renewed, wanted.step.old_public_key).addCallbacks(
+            self._replaced, _rotation_failed, callbackArgs=(renewed,)
+        )
+
+    def _replaced(self, _: None, user: User) -> User:
+        self.users[user.user_id] = user
+        security.info("new keys for {user_id}", user_id=user.user_id)
+        self.rotated(user.user_id)
         return user
 
     def challenge(self, user_id: str, now: float) -> bytes:
@@ -200,7 +230,7 @@ class Accounts:
         The user whose token this is.
 
         Raises `AccountError` (401) for a token that is wrong or has ended,
-        and when the user is gone.
+        for one that was given for an earlier key, and when the user is gone.
         """
         try:
             claims = jwt.decode(
@@ -211,6 +241,7 @@ class Accounts:
                 options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
             )
             expires, user_id = float(claims["exp"]), claims["user_id"]
+            issued = float(claims.get("iat", 0))
         except (jwt.PyJWTError, KeyError, TypeError, ArithmeticError, ValueError, RecursionError):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is not valid.") from None
         if expires <= now:
@@ -218,7 +249,46 @@ class Accounts:
         user = self.users.get(user_id) if isinstance(user_id, str) else None
         if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
+        if user.rotated_at is not None and issued < int(user.rotated_at):
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is of an earlier key: log in.")
         return user
+
+
+def _renewed(user: User, step: rotation.Rotation, now: float) -> User:
+    """A user with the keys that a step leads to."""
+    if step.old_public_key != user.public_key:
+        raise AccountError(HTTPStatus.CONFLICT, "The old key is not this user's, or no more.")
+    if not rotation.valid(user.user_id, step):
+        security.warn("wrong signature for new keys of {user_id}", user_id=user.user_id)
+        raise AccountError(HTTPStatus.UNAUTHORIZED, "The signatures do not fit the new keys.")
+    steps = [*rotation.chain(user.rotations), step]
+    try:
+        identity.check_public_key(step.public_key)
+        identity.check_x25519_public_key(step.x25519_public_key)
+    except identity.BadKey as error:
+        raise AccountError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    if step.public_key in {known.old_public_key for known in steps}:
+        raise AccountError(HTTPStatus.BAD_REQUEST, "The new key was this user's before.")
+    if not wire.valid_timestamp(step.time) or abs(_seconds(step.time) - now) > ROTATION_SKEW:
+        raise AccountError(HTTPStatus.BAD_REQUEST, "The time is not now: is a clock wrong?")
+    if len(steps) > _MAX_ROTATIONS:
+        raise AccountError(HTTPStatus.BAD_REQUEST, "The user has had too many keys.")
+    return msgspec.structs.replace(
+        user,
+        public_key=step.public_key,
+        x25519_public_key=step.x25519_public_key,
+        rotations=msgspec.json.encode(steps).decode(),
+        rotated_at=now,
+    )
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _rotation_failed(failure: Failure) -> User:
+    failure.trap(KeyReplaced)
+    raise AccountError(HTTPStatus.CONFLICT, "The old key is not this user's any more.")
 
 
 def _checked(wanted: Registration, now: float) -> User:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import re
@@ -42,7 +43,9 @@ class User(msgspec.Struct, frozen=True):
     """
     A registered user, as everybody may know them.
 
-    Keys are base64 of 32 bytes; `created_at` is in seconds since the epoch.
+    Keys are base64 of 32 bytes; times are in seconds since the epoch.
+    `rotations` are the steps from the first key to this one, JSON as
+    wschat.rotation has it, and `rotated_at` is when the last was taken.
     """
 
     user_id: str
@@ -50,6 +53,8 @@ class User(msgspec.Struct, frozen=True):
     public_key: str
     x25519_public_key: str | None
     created_at: float
+    rotations: str | None = None
+    rotated_at: float | None = None
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -108,11 +113,17 @@ def check_x25519_public_key(text: str) -> None:
 
 
 class PrivateKey:
-    """A user's Ed25519 private key, and the X25519 key that is derived from it."""
+    """
+    A user's Ed25519 private key, and the X25519 key that is derived from it.
 
-    __slots__ = ("_sealing", "_signing")
+    `former` are keys that it replaced: they open what was sealed for them,
+    and sign nothing.
+    """
 
-    def __init__(self, seed: bytes) -> None:
+    __slots__ = ("_sealing", "_signing", "former")
+
+    def __init__(self, seed: bytes, former: tuple[PrivateKey, ...] = ()) -> None:
+        self.former = former
         self._signing = nacl.signing.SigningKey(seed)
         digest = bytearray(hashlib.sha256(_X25519_PREFIX + seed).digest())
         digest[0] &= 248
@@ -121,8 +132,8 @@ class PrivateKey:
         self._sealing = nacl.public.PrivateKey(bytes(digest))
 
     @classmethod
-    def generate(cls) -> Self:
-        return cls(secrets.token_bytes(KEY_BYTES))
+    def generate(cls, former: tuple[PrivateKey, ...] = ()) -> Self:
+        return cls(secrets.token_bytes(KEY_BYTES), former)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -151,10 +162,10 @@ class PrivateKey:
 
     def open(self, sealed: Sealed) -> str:
         """The text that somebody sealed for this key's owner.  Raises `Unsealable`."""
-        try:
-            return self._open(sealed)
-        except (ValueError, InvalidTag, nacl.exceptions.CryptoError):
-            raise Unsealable("Sealed for another key, or altered.") from None
+        for key in (self, *self.former):
+            with contextlib.suppress(ValueError, InvalidTag, nacl.exceptions.CryptoError):
+                return key._open(sealed)
+        raise Unsealable("Sealed for another key, or altered.") from None
 
     def _open(self, sealed: Sealed) -> str:
         wrapped = decode_base64(sealed.encrypted_key)

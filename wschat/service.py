@@ -70,6 +70,7 @@ class ChatService(Service):
         """
         self.hub = hub
         self._accounts = accounts
+        accounts.rotated = self._tell_rotated
         self._store = store
         self._clock = clock
         self._wall = wall
@@ -373,6 +374,13 @@ class ChatService(Service):
                 session.user_id, error, self._wall(), client_id=client_id, request_id=request_id
             )
         )
+
+    def _tell_rotated(self, user_id: str) -> None:
+        """A user has new keys: everybody who is there may hold on to the old ones."""
+        frame = v1.frame(v1.KeyRotated(user_id))
+        for session in self.hub.registry:
+            if session.dialect is v1.DIALECT and session.name is not None:
+                session.send(frame)
 
     # Who is there.
 

@@ -55,6 +55,10 @@ class UserExists(Exception):
     """The user id is taken."""
 
 
+class KeyReplaced(Exception):
+    """A user's key is another by now; `str()` is the user's id."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """
     Part of what a user has not had yet, in order.
@@ -407,6 +411,17 @@ class Store:
                 connection.execute(statements.INSERT_CURSOR, row)
         except sa.exc.IntegrityError:
             raise UserExists(user.user_id) from None
+
+    def rotate(self, user: User, old_public_key: str) -> Deferred[None]:
+        """Give a user other keys.  Fails with `KeyReplaced` when the old one is theirs no more."""
+        return self._write(self._rotate, user, old_public_key)
+
+    def _rotate(self, user: User, old_public_key: str) -> None:
+        theirs = (users.c.user_id == user.user_id) & (users.c.public_key == old_public_key)
+        with self._transaction() as connection:
+            changed = sa.update(users).where(theirs).values(msgspec.structs.asdict(user))
+            if not connection.execute(changed).rowcount:
+                raise KeyReplaced(user.user_id)
 
     def all_users(self) -> list[User]:
         """Every registered user.  Blocks: for the start, before the reactor runs."""

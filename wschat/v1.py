@@ -186,6 +186,12 @@ class PresenceChanged(_Frame, tag="presence_changed"):
     left: dict[str, str]
 
 
+class KeyRotated(_Frame, tag="key_rotated"):
+    """A user has new keys: `GET /auth/users/{id}` has the step to them."""
+
+    user_id: str
+
+
 Event = (
     Resumed
     | Delivery
@@ -196,6 +202,7 @@ Event = (
     | History
     | Presence
     | PresenceChanged
+    | KeyRotated
 )
 
 

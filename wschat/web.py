@@ -22,7 +22,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 import wschat
-from wschat import wire
+from wschat import rotation, wire
 from wschat.accounts import AccountError, Accounts, Registration, security
 from wschat.hub import Registry
 from wschat.identity import User, encode_base64
@@ -225,6 +225,7 @@ class Web:
             {
                 "register": Endpoint(POST=self._register),
                 "login": Endpoint(POST=self._login),
+                "rotate": Endpoint(POST=self._rotate),
                 "check-userid": exists,
                 "users": user,
             }
@@ -278,6 +279,11 @@ class Web:
         user = await self._accounts.register(_read(Registration, request), self._wall())
         return Answer(f"User {user.user_id} registered.", HTTPStatus.CREATED)
 
+    async def _rotate(self, request: Request) -> Answer:
+        self._within(self._verifications, request)
+        user = await self._accounts.rotate(_read(rotation.Request, request), self._wall())
+        return Answer(f"User {user.user_id} has new keys.")
+
     def _login(self, request: Request) -> Answer:
         now = self._wall()
         if request.args.get(b"verify") == [b"true"]:
@@ -299,6 +305,8 @@ def _public(user: User) -> dict[str, Any]:
     }
     if user.x25519_public_key is not None:
         public["x25519_public_key"] = user.x25519_public_key
+    if user.rotations is not None:
+        public["rotations"] = msgspec.Raw(user.rotations.encode())
     return public
 
 

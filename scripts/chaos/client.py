@@ -49,7 +49,7 @@ class Talker(Listener):
         print(state, error or "", flush=True)
 
     def heard(self, heard: Heard) -> None:
-        sender, number, _ = heard.message.content.split(" ", 2)
+        sender, number, _ = (heard.text or f"{heard.message.sender} 0 ").split(" ", 2)
         self._journal.write("got", heard.message.id, sender, number)
 
     def stored(self, client_id: str, message_id: int) -> None:

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -49,6 +49,9 @@ class Ear(Listener):
         #: Who came and who went, and how often something was said to be missing.
         self.presence: list[tuple[list[str], dict[str, str]]] = []
         self.gaps = 0
+        #: Whose keys are others, with both fingerprints; and whose their owners replaced.
+        self.key_changes: list[tuple[str, str, str]] = []
+        self.rotations: list[tuple[str, str, str]] = []
         self.changes: list[tuple[State, Exception | None]] = []
         #: Texts that the listener fails on.
         self.faults: set[str | None] = set()
@@ -92,6 +95,14 @@ class Ear(Listener):
 
     def presence_changed(self, joined: list[str], left: dict[str, str]) -> None:
         self.presence.append((joined, left))
+        self._tell()
+
+    def key_changed(self, user_id: str, old: str, new: str) -> None:
+        self.key_changes.append((user_id, old, new))
+        self._tell()
+
+    def key_rotated(self, user_id: str, old: str, new: str) -> None:
+        self.rotations.append((user_id, old, new))
         self._tell()
 
     def delayed(self, text: str, client_id: str) -> None:
@@ -294,6 +305,10 @@ class Conversation(WebSocketServerProtocol):
 class Script(Ear):
     """A classic server on TLS that says what a test wants, with one user: bob."""
 
+    #: What a WebSocket's end is, and the subprotocols that it takes.
+    end: ClassVar[type[Conversation]] = Conversation
+    protocols: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, test: ClientTests) -> None:
         super().__init__()
         DataDirectory(test.home)
@@ -307,8 +322,8 @@ class Script(Ear):
         self.bob = PrivateKey.generate()
         #: What paths (without the query) are answered; others as a good server would.
         self.answers: dict[str, tuple[int, Any]] = {}
-        factory: Any = WebSocketServerFactory()
-        factory.protocol = Conversation
+        factory: Any = WebSocketServerFactory(protocols=list(self.protocols))
+        factory.protocol = self.end
         factory.script = self
         factory.setProtocolOptions(failByDrop=False)
         root = self._root = _Root(_Page(self))

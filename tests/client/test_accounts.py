@@ -29,7 +29,11 @@ class ServerTests(ClientTests):
         self.start()
         accounts = self.accounts()
         self.assertEqual((await accounts.login()).count("."), 2)
-        self.assertEqual(await accounts.public_key("alice"), self.key.public_key)
+        user = await accounts.user("alice")
+        assert user is not None
+        self.assertEqual((user.user_id, user.username, user.rotations), ("alice", "Alice", []))
+        self.assertEqual(user.public_key, self.key.public_key)
+        self.assertEqual(user.x25519_public_key, self.key.x25519_public_key)
         again = self.accounts(key=self.key)
         self.assertEqual((await again.login()).count("."), 2)
         self.assertEqual((await accounts.active_users()).offline, ["alice"])
@@ -53,11 +57,11 @@ class ServerTests(ClientTests):
         self.assertNotIn("\n", str(error))
 
     async def test_unknown_key(self) -> None:
-        """An unknown user has no key, nor has a name that nobody can have."""
+        """There is no unknown user, nor one of a name that nobody can have."""
         self.start()
         accounts = self.accounts()
-        self.assertIsNone(await accounts.public_key("nobody"))
-        self.assertIsNone(await accounts.public_key("a/../b"))
+        self.assertIsNone(await accounts.user("nobody"))
+        self.assertIsNone(await accounts.user("a/../b"))
 
     async def fails(self, **given: Any) -> str:
         """The line of a login that finds no server it trusts."""
@@ -159,29 +163,66 @@ class ScriptedTests(ClientTests):
         error = await self.assertFailure(asked, ConnectionProblem)
         self.assertIn("too long", str(error))
 
+    async def key_of(self, user_id: str = "bob") -> str | None:
+        user = await self.accounts.user(user_id)
+        return None if user is None else user.public_key
+
+    async def fails(self, error: type[Exception]) -> str:
+        """Why bob cannot be asked about."""
+        asked = defer.Deferred.fromCoroutine(self.accounts.user("bob"))
+        return str(await self.assertFailure(asked, error))
+
     async def test_key_asked_again(self) -> None:
-        """A key that could not be asked for now is asked for again; one that is known is not."""
+        """A user who could not be asked about now is asked about again; a known one is not."""
         self.script.answers["/auth/users/bob"] = (200, b"{")
-        self.assertIsNone(await self.accounts.public_key("bob"))
+        await self.fails(ConnectionProblem)
         del self.script.answers["/auth/users/bob"]
-        self.assertEqual(await self.accounts.public_key("bob"), self.script.bob.public_key)
-        await self.accounts.public_key("bob")
+        self.assertEqual(await self.key_of(), self.script.bob.public_key)
+        await self.key_of()
         self.assertEqual(len(self.script.requests), 2)
+
+    async def test_forgotten(self) -> None:
+        """Whom the program wants to know anew is asked about again, or everybody."""
+        for user_id in ("bob", "carol", None):
+            await self.key_of()
+            self.accounts.forget(user_id)
+        await self.key_of()
+        self.assertEqual(self.script.paths(), ["/auth/users/bob"] * 3)
+
+    async def test_keys_that_are_none(self) -> None:
+        """What is no key is not taken for one."""
+        good = self.script.bob
+        for keys in (
+            {"public_key": "no key"},
+            {"public_key": encode_base64(bytes(32))},
+            {"public_key": good.public_key, "x25519_public_key": encode_base64(bytes(32))},
+            {"public_key": good.public_key, "x25519_public_key": "a b"},
+        ):
+            self.script.answers["/auth/users/bob"] = (200, {"user_id": "bob", **keys})
+            self.assertIn("cannot be used", await self.fails(ConnectionProblem))
 
     async def test_busy_server(self) -> None:
         """A server that is busy has not said that there is no key: it is asked again."""
         self.script.answers["/auth/users/bob"] = (503, b"Busy.")
-        self.assertIsNone(await self.accounts.public_key("bob"))
+        self.assertEqual(await self.fails(RequestRefused), "Busy.")
         del self.script.answers["/auth/users/bob"]
-        self.assertEqual(await self.accounts.public_key("bob"), self.script.bob.public_key)
+        self.assertEqual(await self.key_of(), self.script.bob.public_key)
 
     async def test_forgets(self) -> None:
-        """Only so many keys are remembered; the oldest is forgotten first."""
+        """Only so many users are remembered; the oldest is forgotten first."""
         self.patch(module, "_REMEMBERED", 1)
+        carol = {"user_id": "carol", "public_key": PrivateKey.generate().public_key}
+        self.script.answers["/auth/users/carol"] = (200, carol)
         for user_id in ("bob", "carol", "carol", "bob"):
-            await self.accounts.public_key(user_id)
+            await self.key_of(user_id)
         expected = [f"/auth/users/{user_id}" for user_id in ("bob", "carol", "bob")]
         self.assertEqual(self.script.paths(), expected)
+
+    async def test_nobody(self) -> None:
+        """Who has no account may have one soon: it is asked again."""
+        for _ in range(2):
+            self.assertIsNone(await self.accounts.user("carol"))
+        self.assertEqual(self.script.paths(), ["/auth/users/carol"] * 2)
 
 
 class ProblemTests(SynchronousTestCase):

@@ -87,7 +87,7 @@ class SessionTests(QuickTests):
         alice, ear = await self.alice()
         bob, _ = await self.connected("bob")
         slow: Deferred[str | None] = Deferred()
-        self.patch(alice.accounts, "public_key", lambda user_id: slow)
+        self.patch(alice.accounts, "user", lambda user_id: slow)
         for text in ("one", "two"):
             bob.send("alice", text)
         await ear.until(lambda: True)
@@ -134,7 +134,7 @@ class SessionTests(QuickTests):
         alice, ear = await self.alice(session="desk")
         bob, told = await self.connected("bob")
         slow: Deferred[str | None] = Deferred()
-        self.patch(alice.accounts, "public_key", lambda user_id: slow)
+        self.patch(alice.accounts, "user", lambda user_id: slow)
         sent = bob.send("alice", "one")
         while alice.counters.received < 1:
             await bob.command("ping")

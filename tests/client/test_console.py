@@ -10,9 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.client import console
 from wschat.client.console import Broadcast, Direct, NotUnderstood, Slash
+from wschat.envelope import Authenticity
 from wschat.wire import Message
 
 TIME = "2026-11-22T10:00:00.5Z"
+
+
+NONE = Authenticity.NONE
 
 
 class ParseTests(SynchronousTestCase):
@@ -173,19 +177,26 @@ class ClockTests(SynchronousTestCase):
 class LineTests(SynchronousTestCase):
     """`[HH:MM:SS] from -> to [VERIFIED] [ENCRYPTED]: text`."""
 
-    def line(self, text: str | None, verified: bool = False, **given: Any) -> str:
+    def line(self, text: str | None, worth: Authenticity = NONE, **given: Any) -> str:
         message = Message("alice", given.pop("topic", "bob"), "x", TIME, **given)
-        return console.received_line(message, text, verified)
+        return console.received_line(message, text, worth)
 
     def test_marks(self) -> None:
         """The line says what is known of the message."""
         start = r"\A\[\d\d:\d\d:00\] alice -> bob"
         self.assertRegex(self.line("hi"), start + r": hi\Z")
-        self.assertRegex(self.line("hi", True), start + r" \[VERIFIED\]: hi\Z")
+        for worth in (Authenticity.ENVELOPE, Authenticity.CONTENT):
+            self.assertRegex(self.line("hi", worth), start + r" \[VERIFIED\]: hi\Z")
         sealed: dict[str, Any] = {"encrypted_key": "k", "encryption_nonce": "n"}
         self.assertRegex(self.line("hi", **sealed), start + r" \[ENCRYPTED\]: hi\Z")
         both = start + r" \[VERIFIED\] \[ENCRYPTED\]: hi\Z"
-        self.assertRegex(self.line("hi", True, **sealed), both)
+        self.assertRegex(self.line("hi", Authenticity.ENVELOPE, **sealed), both)
+
+    def test_invalid(self) -> None:
+        """A bad signature is a warning that nobody can miss, and never passes for a good one."""
+        line = self.line("hi", Authenticity.INVALID)
+        self.assertIn("[!!! NOT FROM THEM, OR CHANGED, OR SAID AGAIN !!!]: hi", line)
+        self.assertNotIn("VERIFIED", line)
 
     def test_unopened(self) -> None:
         """What cannot be opened is shown as that, and never as its ciphertext."""
@@ -199,5 +210,5 @@ class LineTests(SynchronousTestCase):
     def test_escaped(self) -> None:
         """Names and text of a hostile server cannot control the terminal."""
         message = Message("ev\x1bil\u202e", "b\nob", "x", "\x1b[2J")
-        line = console.received_line(message, "one\r\x9btwo", False)
+        line = console.received_line(message, "one\r\x9btwo", NONE)
         self.assertEqual(line, r"[--:--:--] ev\x1bil\u202e -> b\nob: one\r\x9btwo")

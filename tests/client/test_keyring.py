@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from pathlib import Path
 
+from nacl.bindings import (
+    crypto_pwhash_alg,
+    crypto_pwhash_ALG_ARGON2ID13,
+    crypto_secretbox_open,
+)
+from nacl.pwhash import argon2id
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.client.keyring import KeyringError, key_path, load_or_make
+from wschat import identity
+from wschat.client.keyring import KeyringError, Replacement, key_path, load_or_make
 from wschat.identity import PrivateKey
 
 
@@ -125,8 +133,144 @@ class KeyringTests(SynchronousTestCase):
         self.path.parent.write_text("")
         self.assertRegex(self.refused(), "Not a directory|File exists")
 
+    def cheap(self) -> None:
+        """Have passphrases cost next to nothing."""
+        self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
+        self.patch(argon2id, "MEMLIMIT_MODERATE", argon2id.MEMLIMIT_MIN)
+
+    def test_passphrase(self) -> None:
+        """A key under a passphrase is the same with it, and none without."""
+        self.cheap()
+        key, made = load_or_make(self.path, "open sesame")
+        self.assertTrue(made)
+        text = self.path.read_text()
+        self.assertNotIn(key.to_text(), text)
+        self.assertNotIn("sesame", text)
+        again, made = load_or_make(self.path, "open sesame")
+        self.assertEqual((again.to_text(), made), (key.to_text(), False))
+        asked, _ = load_or_make(self.path, ask=lambda: "open sesame")
+        self.assertEqual(asked.to_text(), key.to_text())
+        self.assertEqual(self.path.read_text(), text)
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+        self.assertIn("WS_KEY_PASSPHRASE", self.refused())
+        for wrong in ("open barley", "\u00e4"):
+            error = self.assertRaises(KeyringError, load_or_make, self.path, wrong)
+            self.assertIn("another passphrase", str(error))
+            self.assertNotIn(wrong, str(error))
+
+    def test_passphrase_later(self) -> None:
+        """A key that was under none is under it from then on; nobody is asked for what is open."""
+        self.cheap()
+        asked: list[str] = []
+        key, _ = load_or_make(self.path, ask=asked.pop)
+        load_or_make(self.path, ask=asked.pop)
+        same, made = load_or_make(self.path, "open sesame")
+        self.assertEqual((same.to_text(), made), (key.to_text(), False))
+        self.assertNotIn(key.to_text(), self.path.read_text())
+        self.assertEqual(load_or_make(self.path, "open sesame")[0].to_text(), key.to_text())
+        self.assertEqual(self.files(), ["alice.key"])
+
+    def test_passphrase_damaged(self) -> None:
+        """What is no file of ours is said to be none, and left alone."""
+        self.cheap()
+        load_or_make(self.path, "open sesame")
+        word, operations, memory, salt, box = self.path.read_text().split()
+        for fields in (
+            (word,),
+            (word, operations, memory, salt),
+            (word, operations, memory, salt[4:], box),
+            (word, operations, memory, salt, "A" + box[1:]),
+            (word, operations, memory, salt, ""),
+            (word, operations, "9" * 20, salt, box),
+            (word, "-1", memory, salt, box),
+            (word, "x", memory, salt, box),
+        ):
+            text = " ".join(fields)
+            self.path.write_text(text)
+            error = self.assertRaises(KeyringError, load_or_make, self.path, "open sesame")
+            self.assertNotIn("\n", str(error))
+            self.assertEqual(self.path.read_text(), text)
+
+    def test_by_hand(self) -> None:
+        """The file is argon2id and a secret box, with what is needed to open it."""
+        self.cheap()
+        key, _ = load_or_make(self.path, "open sesame")
+        _, operations, memory, salt, box = self.path.read_text().split()
+        costs = int(operations), int(memory), crypto_pwhash_ALG_ARGON2ID13
+        derived = crypto_pwhash_alg(32, b"open sesame", base64.b64decode(salt), *costs)
+        data = base64.b64decode(box)
+        opened = crypto_secretbox_open(data[24:], data[:24], derived)
+        self.assertEqual(opened.decode(), key.to_text() + "\n")
+
     def test_dangling_link(self) -> None:
         """A link to nowhere is an error, not an endless search."""
         self.path.parent.mkdir(parents=True)
         self.path.symlink_to("nowhere")
         self.assertIn("No such file", self.refused())
+
+
+class ReplacementTests(SynchronousTestCase):
+    """Another key for a file."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "keys" / "alice.key"
+        self.old, _ = load_or_make(self.path)
+        self.new = PrivateKey.generate((self.old,))
+
+    def present(self) -> str:
+        return load_or_make(self.path)[0].public_key
+
+    def files(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.parent.iterdir())
+
+    def test_done(self) -> None:
+        """It waits beside the file; then it is the key, and the old one is still there to open."""
+        replacement = Replacement(self.path, self.new)
+        self.assertEqual(self.files(), ["alice.key", "alice.key.new"])
+        self.assertEqual(self.present(), self.old.public_key)
+        replacement.done()
+        self.assertEqual(self.files(), ["alice.key"])
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+        found, made = load_or_make(self.path)
+        self.assertEqual((found.to_text(), made), (self.new.to_text(), False))
+        self.assertEqual([key.to_text() for key in found.former], [self.old.to_text()])
+        sealed = identity.seal("of old", self.old.x25519_public_key)
+        self.assertEqual(found.open(sealed), "of old")
+        self.assertRaises(
+            identity.Unsealable, self.old.open, identity.seal("x", found.x25519_public_key)
+        )
+
+    def test_void(self) -> None:
+        """What the server does not take is gone."""
+        Replacement(self.path, self.new).void()
+        self.assertEqual(self.files(), ["alice.key"])
+        self.assertEqual(self.present(), self.old.public_key)
+
+    def test_interrupted(self) -> None:
+        """A key that waits is never written over: it may be the one that the server has."""
+        Replacement(self.path, self.new)
+        error = self.assertRaises(KeyringError, Replacement, self.path, PrivateKey.generate())
+        self.assertIn("alice.key.new", str(error))
+        self.assertNotIn(self.new.to_text(), str(error))
+        waiting = self.path.with_name("alice.key.new")
+        self.assertEqual(load_or_make(waiting)[0].to_text(), self.new.to_text())
+
+    def test_passphrase(self) -> None:
+        """Under a passphrase is all of it."""
+        self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
+        self.patch(argon2id, "MEMLIMIT_MODERATE", argon2id.MEMLIMIT_MIN)
+        Replacement(self.path, self.new, "open sesame").done()
+        text = self.path.read_text()
+        for key in (self.old, self.new):
+            self.assertNotIn(key.to_text(), text)
+        found, _ = load_or_make(self.path, "open sesame")
+        self.assertEqual([key.to_text() for key in found.former], [self.old.to_text()])
+
+    def test_trouble(self) -> None:
+        """What the system does not let happen is said in a line."""
+        replacement = Replacement(self.path, self.new)
+        self.path.with_name("alice.key.new").unlink()
+        for step in (replacement.done, replacement.void):
+            self.assertIn("No such file", str(self.assertRaises(KeyringError, step)))
+        nowhere = self.path / "nowhere"
+        self.assertRaises(KeyringError, Replacement, nowhere, self.new)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from wschat import wire
 from wschat.client import Counters, Heard, Listener, SessionOver, State
 from wschat.client.accounts import ConnectionProblem, RequestRefused
+from wschat.envelope import Authenticity
 
 
 class ListenerTests(SynchronousTestCase):
@@ -19,7 +20,7 @@ class ListenerTests(SynchronousTestCase):
         listener: Any = Listener()
         message = wire.Message("bob", "alice", "hello", "")
         for result in (
-            listener.heard(Heard(message, "hello", True)),
+            listener.heard(Heard(message, "hello", Authenticity.NONE)),
             listener.refused("no", None),
             listener.refused("no", "a.client.id"),
             listener.changed(State.DISCONNECTED, ConnectionProblem("gone")),
@@ -27,8 +28,17 @@ class ListenerTests(SynchronousTestCase):
             listener.delivered("a.client.id", 7),
             listener.incomplete(),
             listener.presence_changed(["bob"], {"carol": "2026-11-22T10:00:00Z"}),
+            listener.key_changed("bob", "12345", "54321"),
+            listener.key_rotated("bob", "12345", "54321"),
         ):
             self.assertIsNone(result)
+
+    def test_verified(self) -> None:
+        """A signature that is good, over whatever, verifies a message."""
+        message = wire.Message("bob", "alice", "hello", "")
+        verdicts = [Heard(message, "hello", worth).verified for worth in Authenticity]
+        self.assertEqual(list(Authenticity), ["envelope", "content", "invalid", "none"])
+        self.assertEqual(verdicts, [True, True, False, False])
 
     def test_over(self) -> None:
         """The end of a session is a refusal: to try again is no use."""

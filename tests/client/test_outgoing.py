@@ -14,11 +14,11 @@ from wschat.client.outgoing import QUEUE_MESSAGES, Item, Outgoing, QueueFull
 
 def message(name: str, to: str = "bob") -> Item:
     """Something to say, with its name for a content."""
-    return Item(name, wire.Message("alice", to, name, "2026-11-22T10:00:00Z"))
+    return Item(name, wire.Message("alice", to, name, "2026-11-22T10:00:00Z", client_id=name))
 
 
 def command(name: str) -> Item:
-    said = wire.Message("alice", "server", name, "2026-11-22T10:00:00Z")
+    said = wire.Message("alice", "server", name, "2026-11-22T10:00:00Z", client_id=name)
     return Item(name, said, command=True)
 
 
@@ -28,7 +28,16 @@ def question(name: str) -> Item:
 
 class _OutgoingTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.outgoing = Outgoing()
+        self.outgoing = Outgoing(self.prepare)
+        #: What preparing comes to, by name; what was prepared.
+        self.verdicts: dict[str, bool | None] = {}
+        self.prepared: list[str] = []
+
+    def prepare(self, item: Item) -> bool | None:
+        self.prepared.append(item.name)
+        verdict = self.verdicts.get(item.name, True)
+        item.ready = verdict is True
+        return verdict
 
     def open(self, *items: Item, is_v1: bool = True) -> None:
         """A connection is open, and there are things to send."""
@@ -114,6 +123,51 @@ class FollowsTests(_OutgoingTests):
         self.outgoing.lost()
         self.open()
         self.sends("a", "c")
+
+
+class PreparingTests(_OutgoingTests):
+    """What has to be prepared before it is sent."""
+
+    def test_order(self) -> None:
+        """What cannot be prepared yet is waited for, and so is all that was said after it."""
+        self.verdicts["b"] = False
+        self.open(message("a"), message("b"), command("c"), message("d"))
+        self.sends("a")
+        self.sends()
+        self.assertIsNone(self.outgoing.wait(NOW))
+        self.assertEqual(self.outgoing.waiting, 3)
+        self.verdicts["b"] = True
+        self.assertEqual(self.outgoing.wait(NOW), 0.0)
+        self.assertEqual(self.follows(), [("b", "a"), ("c", "b"), ("d", "c")])
+
+    def test_dropped(self) -> None:
+        """What is not to be sent at all is followed by nothing, and known no more."""
+        self.verdicts["b"] = None
+        self.open(message("a"), message("b"), message("c"))
+        self.assertEqual(self.follows(), [("a", None), ("c", "a")])
+        self.assertFalse(self.outgoing.knows("b"))
+        self.assertEqual((self.outgoing.waiting, self.outgoing.unanswered), (0, 2))
+
+    def test_once(self) -> None:
+        """It is prepared once, however often it is sent; commands and questions are ready."""
+        self.open(message("a"), command("c"))
+        self.sends("a", "c")
+        self.outgoing.refused_for_now("a", 0.0, NOW)
+        self.sends("a")
+        self.outgoing.lost()
+        self.open(question("q"))
+        self.assertEqual(len(self.frames()), 3)
+        self.assertEqual(self.prepared, ["a"])
+
+    def test_not_before_its_time(self) -> None:
+        """Nothing is prepared without a connection, nor while the server wants silence."""
+        self.outgoing.put(message("a"))
+        self.assertIsNone(self.outgoing.wait(NOW))
+        self.open()
+        self.outgoing.hold(2.0, NOW)
+        self.assertEqual((self.frames(), self.outgoing.wait(NOW)), ([], 2.0))
+        self.assertEqual(self.prepared, [])
+        self.sends("a", now=NOW + 2.0)
 
 
 class AgainTests(_OutgoingTests):

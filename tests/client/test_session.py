@@ -107,7 +107,7 @@ class SendingTests(_SessionTests):
         self.assertRaises(ValueError, self.session.send, "bob", "x" * 65_536, NOW)
         error = self.assertRaises(ValueError, self.session.send, "bob", '"' * 32_700, NOW)
         self.assertIn("Too long", str(error))
-        self.session.send("bob", "x" * 65_000, NOW)
+        self.session.send("bob", "x" * 64_900, NOW)
         self.assertEqual(self.session.waiting, 1)
 
     def test_waits_for_connection(self) -> None:

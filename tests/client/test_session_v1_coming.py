@@ -7,7 +7,14 @@ import json
 from tests.client.test_session_v1 import V1Tests
 from tests.support import NOW
 from wschat import v1, wire
-from wschat.client.session import Answered, PresenceChanged, Received, Told
+from wschat.client.session import (
+    Answered,
+    KeyRotated,
+    PresenceChanged,
+    Received,
+    SealingKey,
+    Told,
+)
 
 
 class AcknowledgementTests(V1Tests):
@@ -117,6 +124,13 @@ class AskingTests(V1Tests):
         left = {"bob": "2026-11-22T10:00:00Z"}
         changed = self.receive("presence_changed", joined=["carol"], left=left)
         self.assertEqual(changed, PresenceChanged(["carol"], left))
+
+    def test_key_rotated(self) -> None:
+        """Who is said to have new keys is told, and what is sealed with is asked for anew."""
+        self.open().know("bob", SealingKey())
+        event = self.receive("key_rotated", user_id="bob")
+        self.assertEqual(event, KeyRotated("bob"))
+        self.assertEqual(self.session._sealing_keys, {})
 
     def test_not_asked(self) -> None:
         """What the server cannot answer, or would not take, is not asked."""

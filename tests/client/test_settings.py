@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import os
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.client.settings import Settings, SettingsError, flag
+from wschat.client.settings import Encryption, Settings, SettingsError, flag
 
 
 class SettingsTests(SynchronousTestCase):
@@ -46,7 +48,11 @@ class SettingsTests(SynchronousTestCase):
             debug=False,
             auto_announce=False,
             auto_mode=False,
+            encryption=Encryption.PREFERRED,
+            known_users=Path("/home/alice/.config/wschat/known_users"),
+            key_file=Path("/home/alice/.config/wschat/keys/somebody.key"),
         )
+        self.patch(os, "environ", {"HOME": "/home/alice"})
         self.assertEqual(Settings.from_environ({}), expected)
 
     def test_empty(self) -> None:
@@ -69,17 +75,42 @@ class SettingsTests(SynchronousTestCase):
                 "DEBUG": "1",
                 "AUTO_ANNOUNCE": "YES",
                 "AUTO_MODE": "on",
+                "WS_SESSION": "desk",
+                "WS_ENCRYPTION": "required",
+                "XDG_CONFIG_HOME": "/xdg",
             }
         )
         expected = Settings(
-            "chat.example", 8443, "alice", "Alice Liddell", "secret", True, True, True, True
+            "chat.example",
+            8443,
+            "alice",
+            "Alice Liddell",
+            "secret",
+            True,
+            True,
+            True,
+            True,
+            session="desk",
+            encryption=Encryption.REQUIRED,
+            known_users=Path("/xdg/wschat/known_users"),
         )
         self.assertEqual(settings, expected)
 
+    def test_encryption(self) -> None:
+        """There are three policies; anything else is refused, with what would be accepted."""
+        for policy in Encryption:
+            given = {"WS_USER_ID": "alice", "WS_ENCRYPTION": str(policy)}
+            self.assertIs(Settings.from_environ(given).encryption, policy)
+        line = self.refused(WS_ENCRYPTION="Never")
+        for part in ("WS_ENCRYPTION", "'Never'", "required, preferred or disabled"):
+            self.assertIn(part, line)
+
     def test_key_is_hidden(self) -> None:
-        """The private key does not show."""
-        settings = Settings.from_environ({"WS_USER_ID": "alice", "WS_PRIVATE_KEY": "hush"})
+        """The private key does not show, nor what it is under."""
+        secret = {"WS_PRIVATE_KEY": "hush", "WS_KEY_PASSPHRASE": "hush hush"}
+        settings = Settings.from_environ({"WS_USER_ID": "alice", **secret})
         self.assertNotIn("hush", repr(settings))
+        self.assertEqual(settings.key_passphrase, "hush hush")
 
     def test_authority(self) -> None:
         """Host and port as in a URL, with brackets for an IPv6 address."""

@@ -125,9 +125,8 @@ class LineTests(_TerminalTests):
         while b"\n" not in self.output.value():
             await alice.command("ping")
         line = self.output.value().decode()
-        self.assertRegex(
-            line, r"\A\[\d\d:\d\d:\d\d\] alice -> bob \[VERIFIED\]: a\\x1b\[2J\\u202eb\\nc\n\Z"
-        )
+        said = r"alice -> bob \[VERIFIED\] \[ENCRYPTED\]: a\\x1b\[2J\\u202eb\\nc"
+        self.assertRegex(line, rf"\A\[\d\d:\d\d:\d\d\] {said}\n\Z")
 
     async def test_refused(self) -> None:
         """A login that is refused ends with 4."""
@@ -264,8 +263,8 @@ class ReceiptTests(_TerminalTests):
         made.readConnectionLost()
         status, written = await made.done, self.output.value().decode()
         first, second = (line.partition("] ")[2] for line in written.splitlines())
-        self.assertEqual(first, r"alice -> bob [VERIFIED]: two\x1b")
-        self.assertEqual(second, "bob -> alice [VERIFIED]: three")
+        self.assertEqual(first, r"alice -> bob [VERIFIED] [ENCRYPTED]: two\x1b")
+        self.assertEqual(second, "bob -> alice [VERIFIED] [ENCRYPTED]: three")
         self.assertIn("* 2 messages, and there are more.\n* 0 messages.\n", self.notes)
         self.assertEqual(status, Exit.DONE)
 

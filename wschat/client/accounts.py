@@ -29,7 +29,14 @@ from twisted.web.iweb import IResponse
 from wschat import wire
 from wschat.client import tls
 from wschat.client.settings import Settings
-from wschat.identity import PrivateKey, decode_base64
+from wschat.identity import (
+    BadKey,
+    PrivateKey,
+    check_public_key,
+    check_x25519_public_key,
+    decode_base64,
+)
+from wschat.rotation import Request, Rotation, rotate
 
 #: How long the server may take to answer, in seconds.
 TIMEOUT: Final = 10.0
@@ -64,8 +71,16 @@ class _Token(msgspec.Struct):
     token: str
 
 
-class _User(msgspec.Struct):
+class User(msgspec.Struct):
+    """Somebody with an account, as the server tells of them; keys are base64."""
+
+    user_id: str
     public_key: str
+    username: str = ""
+    x25519_public_key: str | None = None
+    created_at: str = ""
+    #: The steps from their first key to this one.
+    rotations: list[Rotation] = msgspec.field(default_factory=list)
 
 
 class ActiveUsers(msgspec.Struct):
@@ -83,7 +98,7 @@ class Accounts:
         self._key = key
         self._reactor = reactor
         self._agent = Agent(reactor, tls.Policy(settings.insecure_tls), connectTimeout=TIMEOUT)
-        self._public_keys: OrderedDict[str, str | None] = OrderedDict()
+        self._users: OrderedDict[str, User] = OrderedDict()
 
     async def login(self) -> str:
         """A token for the user, who is registered when the server does not know them.
@@ -114,23 +129,53 @@ class Accounts:
         if status not in (201, 409):  # somebody else may have come first: the login will tell
             raise RequestRefused(_line(body) or f"The server answered {status}.")
 
+    async def rotate(self, new: PrivateKey, now: float) -> None:
+        """
+        Have new keys.  Raises `RequestRefused`, `ConnectionProblem`.
+
+        After a problem on the way the server is asked which keys it has; it
+        is raised when that, too, cannot be known.
+        """
+        user_id = self._settings.user_id
+        step = rotate(user_id, self._key, new, wire.format_time(now))
+        asked = Request(user_id, step)
+        try:
+            status, body = await self._request("POST", "/auth/rotate", asked)
+            if status != 200:
+                raise RequestRefused(_line(body) or f"The server answered {status}.")
+        except ConnectionProblem:
+            self.forget(user_id)
+            user = await self.user(user_id)
+            if user is None or user.public_key != new.public_key:
+                raise RequestRefused("The server did not take the new key.") from None
+        self.forget(user_id)
+        self._key = new
+
     async def active_users(self) -> ActiveUsers:
         """Who is there.  Raises `ConnectionProblem`."""
         return await self._get("/active-users", ActiveUsers)
 
-    async def public_key(self, user_id: str) -> str | None:
-        """A user's Ed25519 key (base64); None when there is none to be had."""
-        if user_id not in self._public_keys and wire.valid_user_id(user_id):
+    async def user(self, user_id: str) -> User | None:
+        """Somebody's account; None when there is none.  Raises `ConnectionProblem`."""
+        if not wire.valid_user_id(user_id):
+            return None
+        if user_id not in self._users:
             try:
-                user: _User | None = await self._get(f"/auth/users/{quote(user_id)}", _User)
+                user = await self._get(f"/auth/users/{quote(user_id)}", User)
             except NotFound:
-                user = None
-            except (ConnectionProblem, RequestRefused):
-                return None  # so it is asked again
-            self._public_keys[user_id] = user.public_key if user else None
-            if len(self._public_keys) > _REMEMBERED:
-                self._public_keys.popitem(last=False)
-        return self._public_keys.get(user_id)
+                return None  # they may have one soon
+            _check_keys(user)
+            self._users[user_id] = user
+            if len(self._users) > _REMEMBERED:
+                self._users.popitem(last=False)
+        return self._users[user_id]
+
+    def forget(self, user_id: str | None) -> None:
+        """Ask the server again when somebody asks for a user, or (None) for anybody."""
+        if user_id is None:
+            self._users.clear()
+        else:
+            self._users.pop(user_id, None)
 
     async def _get(self, path: str, body_type: type[Body]) -> Body:
         return _read(body_type, *await self._request("GET", path))
@@ -138,9 +183,7 @@ class Accounts:
     async def _post(self, path: str, json: dict[str, str], body_type: type[Body]) -> Body:
         return _read(body_type, *await self._request("POST", path, json))
 
-    async def _request(
-        self, method: str, path: str, json: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    async def _request(self, method: str, path: str, json: object = None) -> tuple[int, bytes]:
         where = self._settings.authority
         headers = Headers({"content-type": ["application/json"]})
         body = None if json is None else FileBodyProducer(BytesIO(msgspec.json.encode(json)))
@@ -193,6 +236,15 @@ def _read(body_type: type[Body], status: int, body: bytes) -> Body:
         return wire.decode(msgspec.json.Decoder(body_type), body)
     except wire.Malformed:
         raise ConnectionProblem("The server's answer cannot be read.") from None
+
+
+def _check_keys(user: User) -> None:
+    try:
+        check_public_key(user.public_key)
+        if user.x25519_public_key is not None:
+            check_x25519_public_key(user.x25519_public_key)
+    except BadKey as error:
+        raise ConnectionProblem(f"The server's answer cannot be used: {error}") from None
 
 
 def _line(body: bytes) -> str:

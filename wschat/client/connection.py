@@ -23,9 +23,12 @@ from wschat import identity, v1, wire
 from wschat.client import session
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
 from wschat.client.dialler import Dialler
-from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
-from wschat.client.session import QUEUE_MESSAGES, Session
+from wschat.client.keyring import Replacement
+from wschat.client.listener import Counters, History, Listener, SessionOver, State
+from wschat.client.people import People
+from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
 from wschat.client.settings import Settings
+from wschat.client.trust import Whois
 from wschat.client.websocket import Connection
 
 _FIRST_DELAY: Final = 0.5
@@ -65,8 +68,11 @@ class Client(Service):
         self._key = key
         self._listener = listener
         self._wall = wall
-        self._session = Session(settings.user_id, key, settings.session, after)
+        self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
+        self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
+        self._flushing = self._flush_again = False
         self.accounts = Accounts(reactor, settings, key)
+        self._people = People(settings, key, self.accounts, listener, wall)
         self._dialler = Dialler(
             reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive
         )
@@ -108,6 +114,8 @@ class Client(Service):
         for call in (self._sending, self._asking, self._acknowledging):
             if call is not None and call.active():
                 call.cancel()
+        for finding in list(self._finding.values()):
+            finding.cancel()
         if self._protocol is not None and self._session.is_v1:
             await self.handled()
             self._acknowledge()
@@ -202,11 +210,36 @@ class Client(Service):
             page = await self._ask(v1.AskHistory(peer, before, None, wanted))
             messages = [v1.delivered(message) for message in page.messages] + messages
             more, before = page.more, page.next
-        heard = [
-            self._examine(message, await self.accounts.public_key(message.sender))
-            for message in messages
-        ]
-        return History(heard, more, before or 0)
+        return History(await self._people.recall(messages), more, before or 0)
+
+    async def whois(self, user_id: str) -> Whois:
+        """
+        Somebody's account, and what is known of their key.
+
+        Raises `RequestRefused` when there is none, `ConnectionProblem`.
+        """
+        return await self._people.whois(user_id)
+
+    async def fingerprint(self, user_id: str) -> str:
+        """
+        A code that two people can compare aloud: for both it is the same.
+
+        It is of the keys that the server has for them now.  Raises what
+        `whois` does.
+        """
+        return await self._people.fingerprint(user_id)
+
+    async def trust(self, user_id: str) -> tuple[str, str]:
+        """
+        Believe in the keys that the listener was told of; returns the old and new fingerprint.
+
+        Raises what `whois` does, and `RequestRefused` for keys that nobody
+        has been told of before.
+        """
+        fingerprints = await self._people.trust(user_id)
+        self._session.forget_key(user_id)
+        self._flush()
+        return fingerprints
 
     async def presence(self, users: list[str] | None = None, *, watch: bool = True) -> v1.Presence:
         """
@@ -216,6 +249,30 @@ class Client(Service):
         """
         presence: v1.Presence = await self._ask(v1.AskPresence(watch, users))
         return presence
+
+    async def rotate(self) -> None:
+        """
+        Replace the user's key by a new one, which the old one vouches for.
+
+        The key file has it as soon as the server does, and the old one to
+        open what was sealed for that.  Raises `ValueError` when the key is in
+        no file, `KeyringError`, and when the server has the old key still
+        `RequestRefused`; `ConnectionProblem` when that is not known.
+        """
+        path = self._settings.key_file
+        if path is None:
+            raise ValueError("The private key is not in a file.")
+        new = identity.PrivateKey.generate((self._key, *self._key.former))
+        replacement = Replacement(path, new, self._settings.key_passphrase)
+        try:
+            await self.accounts.rotate(new, self._wall())
+        except RequestRefused:
+            replacement.void()
+            raise
+        self._key = new
+        self._session.rekey(new)
+        self._people.rekey(new)
+        replacement.done()
 
     async def _ask(self, question: v1.AskHistory | v1.AskPresence) -> Any:
         if not self._connections:  # nobody knows yet whom it would ask
@@ -250,6 +307,7 @@ class Client(Service):
         self._protocol = protocol
         self._connections += 1
         is_v1 = protocol.websocket_protocol_in_use == v1.SUBPROTOCOL
+        self._people.forget()
         self._session.opened(is_v1=is_v1)
         self._listener.changed(State.CONNECTED, None)
         self._flush()
@@ -292,6 +350,8 @@ class Client(Service):
                 self._listener.presence_changed(event.joined, event.left)
             elif isinstance(event, session.Incomplete):
                 self._listener.incomplete()
+            elif isinstance(event, session.KeyRotated):
+                self._people.forget(event.user_id)
         except Exception:
             log.failure("a listener failed")
 
@@ -336,12 +396,29 @@ class Client(Service):
 
     def _flush(self) -> None:
         """Send what may be sent now, and come back when more may."""
+        self._flush_again = True
+        if self._flushing:
+            return  # whoever is at it goes on
+        self._flushing = True
+        try:
+            while self._flush_again:
+                self._flush_again = False
+                self._flush_once()
+        finally:
+            self._flushing = False
+
+    def _flush_once(self) -> None:
         can_send = self._protocol is not None and self._protocol.can_send
         if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
             if self._session.unasked and not _pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask_for_answer)
+            for user_id in self._session.wanted - self._finding.keys():
+                self._find_key(user_id)
+            for refused in self._session.refusals():
+                self._tell(refused)
+            self._tell_settled()
         waiting = self._session.waiting
         ready = [room for at_most, room in self._wants_room if waiting <= at_most]
         self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
@@ -350,6 +427,25 @@ class Client(Service):
         wait = self._session.wait(self._wall()) if can_send else None
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
+
+    def _find_key(self, user_id: str) -> None:
+        """Find out what to seal with for a user; later again when the server does not say."""
+        finding: Deferred[Any] = Deferred.fromCoroutine(self._people.sealing_key(user_id))
+        self._finding[user_id] = finding
+        finding.addBoth(self._found, user_id)
+        finding.addErrback(_log_unless_cancelled)
+
+    def _found(self, found: SealingKey | Failure, user_id: str) -> Failure | None:
+        del self._finding[user_id]
+        if isinstance(found, SealingKey):
+            self._session.know(user_id, found)
+            self._flush()
+            return None
+        if not found.check(ConnectionProblem, RequestRefused):
+            return found
+        if self.running and not _pending(self._sending):
+            self._sending = self._reactor.callLater(_FIRST_DELAY, self._flush)
+        return None
 
     def _ask_for_answer(self) -> None:
         """Have a classic server say that it has dealt with what was sent."""
@@ -360,9 +456,9 @@ class Client(Service):
         """Hand over messages in their order, each with what is known of its sender."""
         while True:
             message = await self._incoming.get()
-            public_key = await self.accounts.public_key(message.sender)
+            heard = await self._people.read(message)
             try:
-                self._listener.heard(self._examine(message, public_key))
+                self._listener.heard(heard)
             except Exception:  # a listener's fault costs it this message, and no other
                 log.failure("a message could not be handled")
             self._session.handled(message)
@@ -388,22 +484,6 @@ class Client(Service):
             wanted, self._wants_quiet = self._wants_quiet, []
             for quiet in wanted:
                 quiet.callback(None)
-
-    def _examine(self, message: wire.Message, public_key: str | None) -> Heard:
-        verified = (
-            public_key is not None
-            and message.signature is not None
-            and identity.verify_content(public_key, message.content, message.signature)
-        )
-        if not message.encrypted:
-            return Heard(message, message.content, verified)
-        sealed = identity.Sealed(
-            message.content, message.encrypted_key or "", message.encryption_nonce or ""
-        )
-        try:
-            return Heard(message, self._key.open(sealed), verified)
-        except identity.Unsealable:
-            return Heard(message, None, verified)
 
 
 def _pending(call: IDelayedCall | None) -> bool:

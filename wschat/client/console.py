@@ -8,12 +8,15 @@ from typing import Final
 import msgspec
 
 from wschat import wire
+from wschat.envelope import Authenticity
 
 HELP: Final = (
     "@USER TEXT   say something to one user",
     "!TEXT        say something to everybody",
     "/users       who is there",
     "/history USER [N]  the last N messages to and from USER (20), or with ! those to everybody",
+    "/fingerprint USER  a code to compare with USER, aloud: it is the same for both",
+    "/trust USER  believe in the new keys that the server has for USER",
     "/help        this",
     "/quit        send what is left, and end",
 )
@@ -120,9 +123,17 @@ def sent_label(to: str, text: str) -> str:
     return f"!{shown}" if to == wire.BROADCAST else f"@{to} {shown}"
 
 
-def received_line(message: wire.Message, text: str | None, verified: bool) -> str:
+_MARKS: Final = {
+    Authenticity.ENVELOPE: " [VERIFIED]",
+    Authenticity.CONTENT: " [VERIFIED]",
+    Authenticity.INVALID: " [!!! NOT FROM THEM, OR CHANGED, OR SAID AGAIN !!!]",
+    Authenticity.NONE: "",
+}
+
+
+def received_line(message: wire.Message, text: str | None, authenticity: Authenticity) -> str:
     """A message as its receiver reads it (docs/protocol.md, "What a receiver prints")."""
-    marks = " [VERIFIED]" if verified else ""
+    marks = _MARKS[authenticity]
     marks += " [ENCRYPTED]" if message.encrypted else ""
     shown = "(cannot be opened)" if text is None else visible(text)
     route = f"{visible(message.sender)} -> {visible(message.topic)}"

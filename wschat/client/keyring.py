@@ -1,58 +1,185 @@
-"""A user's private key on disk, so that alice is alice again tomorrow."""
+"""
+A user's private key on disk, so that alice is alice again tomorrow.
+
+A line a key, as `WS_PRIVATE_KEY` has it: the present one, and those that it
+replaced, the newest first.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from wschat.identity import BadKey, PrivateKey
+from nacl.exceptions import CryptoError
+from nacl.pwhash import argon2id
+from nacl.secret import SecretBox
+
+from wschat.client.settings import key_path
+from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
+
+#: How a file that is under a passphrase begins; the rest is two costs, the salt and the box.
+_SEALED: Final = "argon2id"
+
+
+__all__ = ["KeyringError", "Replacement", "key_path", "load_or_make", "write_atomically"]
 
 
 class KeyringError(Exception):
     """The key file cannot be used; the message is one line, and holds no key."""
 
 
-def key_path(user_id: str, environ: Mapping[str, str]) -> Path:
-    """Where a user's key is kept (XDG base directory specification)."""
-    base = Path(environ.get("XDG_CONFIG_HOME", ""))
-    if not base.is_absolute():
-        base = Path("~/.config").expanduser()
-    return base / "wschat" / "keys" / f"{user_id}.key"
-
-
-def load_or_make(path: Path) -> tuple[PrivateKey, bool]:
+def load_or_make(
+    path: Path, passphrase: str = "", ask: Callable[[], str] | None = None
+) -> tuple[PrivateKey, bool]:
     """
     The key in a file, which is made (0600) when it is missing.
 
-    Returns the key and whether it is new.  When two programs make it at once,
-    both get the same.  Raises `KeyringError`.
+    With a `passphrase` the file is under it, from now on if it was not; one
+    that is asked for by `ask` is only needed for a file that is.  Returns the
+    key and whether it is new.  When two programs make it at once, both get
+    the same.  Raises `KeyringError`.
     """
     try:
         made = False
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            made = _make(path)
-        return PrivateKey.from_text(path.read_text("ascii")), made
+            made = _make(path, passphrase)
+        text = path.read_text("ascii")
+        if text.startswith(_SEALED):
+            return _parsed(_open(text, passphrase or (ask() if ask else ""))), made
+        key = _parsed(text)
+        if passphrase:
+            write_atomically(path, _text(key, passphrase))
+        return key, made
     except UnicodeDecodeError:
         raise KeyringError(f"{path}: not a private key.") from None
-    except BadKey as error:
+    except (BadKey, _Closed) as error:
         raise KeyringError(f"{path}: {error}") from None
     except OSError as error:
         raise KeyringError(f"{path}: {error.strerror}.") from None
 
 
-def _make(path: Path) -> bool:
-    """Write a new key, whole or not at all, unless somebody else just did."""
+class Replacement:
+    """
+    Another key for a file, which waits beside it until the server has taken it.
+
+    So it is lost at no moment, whatever happens.  Everything raises `KeyringError`.
+    """
+
+    def __init__(self, path: Path, key: PrivateKey, passphrase: str = "") -> None:
+        """Write the key beside the file, as `NAME.new`; not over another that waits."""
+        self._path = path
+        self._waiting = path.with_name(f"{path.name}.new")
+        if self._waiting.exists():
+            raise KeyringError(
+                f"{self._waiting}: a replacement was interrupted.  When the login is refused, "
+                f"this is the key: rename it to {path.name}; else remove it."
+            )
+        with self._trouble():
+            write_atomically(self._waiting, _text(key, passphrase))
+
+    def done(self) -> None:
+        """The server has taken it: it is the key."""
+        with self._trouble():
+            os.replace(self._waiting, self._path)
+
+    def void(self) -> None:
+        """The server has not: forget it."""
+        with self._trouble():
+            self._waiting.unlink()
+
+    @contextlib.contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise KeyringError(f"{self._waiting}: {error.strerror}.") from None
+
+
+def _text(key: PrivateKey, passphrase: str) -> str:
+    """What a key's file holds."""
+    return _sealed(key, passphrase) if passphrase else _lines(key)
+
+
+def _lines(key: PrivateKey) -> str:
+    return "".join(f"{each.to_text()}\n" for each in (key, *key.former))
+
+
+def _parsed(text: str) -> PrivateKey:
+    """Raises `BadKey`."""
+    first, *rest = text.split() or [""]
+    key = PrivateKey.from_text(first)
+    key.former = tuple(map(PrivateKey.from_text, rest))
+    return key
+
+
+class _Closed(Exception):
+    """The passphrase is missing or wrong, or the file is damaged."""
+
+
+def _sealed(key: PrivateKey, passphrase: str) -> str:
+    """A key file's text: a secret box, under a key that is dear to guess (argon2id)."""
+    salt = secrets.token_bytes(argon2id.SALTBYTES)
+    cost = argon2id.OPSLIMIT_MODERATE, argon2id.MEMLIMIT_MODERATE
+    box = SecretBox(_derived(passphrase, salt, *cost)).encrypt(_lines(key).encode())
+    fields = (*map(str, cost), encode_base64(salt), encode_base64(bytes(box)))
+    return " ".join((_SEALED, *fields)) + "\n"
+
+
+def _open(text: str, passphrase: str) -> str:
+    """The keys in a file's text, a line each.  Raises `_Closed`."""
+    if not passphrase:
+        raise _Closed("it is under a passphrase: set WS_KEY_PASSPHRASE.")
+    try:
+        _, operations, memory, salt, box = text.split()
+        if int(memory) > argon2id.MEMLIMIT_SENSITIVE:
+            raise ValueError("nobody made that")
+        key = _derived(passphrase, decode_base64(salt), int(operations), int(memory))
+        return SecretBox(key).decrypt(decode_base64(box)).decode("ascii")
+    except CryptoError:
+        raise _Closed("another passphrase, or the file is damaged.") from None
+    except ValueError:
+        raise _Closed("not a private key.") from None
+
+
+def _derived(passphrase: str, salt: bytes, operations: int, memory: int) -> bytes:
+    return argon2id.kdf(SecretBox.KEY_SIZE, passphrase.encode(), salt, operations, memory)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Have a file (0600) hold a text, or what it held before, whatever happens."""
+    temporary = _temporary(path, text)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink()
+        raise
+
+
+def _temporary(path: Path, text: str) -> Path:
+    """A file (0600) beside another, whole and on disk."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(PrivateKey.generate().to_text() + "\n")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def _make(path: Path, passphrase: str) -> bool:
+    """Write a new key, whole or not at all, unless somebody else just did."""
+    temporary = _temporary(path, _text(PrivateKey.generate(), passphrase))
+    try:
         return _put(temporary, path)
     finally:
         with contextlib.suppress(OSError):

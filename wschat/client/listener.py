@@ -8,6 +8,7 @@ import msgspec
 
 from wschat import wire
 from wschat.client.accounts import RequestRefused
+from wschat.envelope import Authenticity
 
 
 class State(enum.StrEnum):
@@ -24,12 +25,17 @@ class Heard(msgspec.Struct, frozen=True):
     A message for the user.
 
     `text` is what the sender wrote, or None when it is sealed and cannot be
-    opened.  `verified` says that the sender's registered key signed it.
+    opened.  `authenticity` says what its signatures are worth.
     """
 
     message: wire.Message
     text: str | None
-    verified: bool
+    authenticity: Authenticity
+
+    @property
+    def verified(self) -> bool:
+        """Whether the sender's key signed it, and nothing speaks against it."""
+        return self.authenticity in (Authenticity.ENVELOPE, Authenticity.CONTENT)
 
 
 class Listener:
@@ -63,6 +69,17 @@ class Listener:
 
     def presence_changed(self, joined: list[str], left: dict[str, str]) -> None:
         """Users came, or went, with the time when they were last there (RFC 3339)."""
+
+    def key_changed(self, user_id: str, old: str, new: str) -> None:
+        """
+        The server has other keys for a user than those that are pinned.
+
+        With both fingerprints (wschat.client.trust).  What the new key signs
+        is invalid, and nothing is sealed for it, until `Client.trust`.
+        """
+
+    def key_rotated(self, user_id: str, old: str, new: str) -> None:
+        """A user has new keys, which their old one vouches for; with both fingerprints."""
 
 
 class SessionOver(RequestRefused):

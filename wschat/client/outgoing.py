@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Final
 
 from wschat import v1, wire
@@ -46,10 +46,10 @@ class Item:
     One thing to send: a message, a command, or a question of `wschat.v1`.
 
     `name` is a message's client id or a command's request id, the same each
-    time it is sent.
+    time it is sent.  What is `ready` is signed, and sealed if it is to be.
     """
 
-    __slots__ = ("command", "name", "number", "previous", "question", "settled", "what")
+    __slots__ = ("command", "name", "number", "previous", "question", "ready", "settled", "what")
 
     def __init__(
         self, name: str, what: wire.Message | v1.Request, *, command: bool = False
@@ -58,6 +58,7 @@ class Item:
         self.what = what
         self.command = command
         self.question = not isinstance(what, wire.Message)
+        self.ready = self.question or command
         self.number = 0
         self.previous: Item | None = None  # what was said before it
         self.settled = False
@@ -73,7 +74,6 @@ class Item:
             return v1.encode(self.what)
         if not is_v1:
             return wire.encode_submission(self.what)
-        self.what.client_id = self.name
         earlier = self.earlier()
         self.what.follows = None if earlier is None else earlier.name
         return v1.encode(v1.submission(self.what))
@@ -93,7 +93,14 @@ class Item:
 class Outgoing:
     """The queue in front of a connection, and what went through it without an answer yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[Item], bool | None]) -> None:
+        """
+        `prepare` makes an item ready before it is sent first.
+
+        It says False when the item has to wait, and all that was said after
+        it, and None when it is not to be sent at all.
+        """
+        self._prepare = prepare
         self._waiting: deque[Item] = deque()
         self._again: list[Item] = []  # to be sent again before anything else, by number
         self._sent: dict[str, Item] = {}  # over `wschat.v1`, until there is a receipt
@@ -171,7 +178,7 @@ class Outgoing:
     def take(self, now: float) -> list[bytes]:
         """The frames that may be sent now."""
         frames = []
-        while self._may_send(now):
+        while self._ready(now) and self._bucket.allow(now):
             item = self._again.pop(0) if self._again else self._waiting.popleft()
             frames.append(item.frame(is_v1=self._is_v1))
             self.sent += not item.question
@@ -186,14 +193,25 @@ class Outgoing:
                 item.settle()
         return frames
 
-    def _may_send(self, now: float) -> bool:
-        if not (self._open and self.waiting) or self.held(now):
-            return False
-        return self._bucket.allow(now)
+    def _ready(self, now: float) -> bool:
+        """Whether the next item may be sent, but for the rate."""
+        while self._open and not self.held(now):
+            if self._again:
+                return True  # it was ready when it was sent first
+            if not self._waiting:
+                return False
+            item = self._waiting[0]
+            ready = item.ready or self._prepare(item)
+            if ready is not None:
+                return ready
+            self._waiting.popleft().settle()
+        return False
 
     def wait(self, now: float) -> float | None:
         """Seconds until `take` has more; None when it is not a matter of time."""
         if not (self._open and self.waiting):
+            return None
+        if not (self.held(now) or self._ready(now)):
             return None
         wait = max(self._bucket.wait(now), self.held(now))
         return max(_SHORTEST_WAIT, wait) if wait > 0 else 0.0

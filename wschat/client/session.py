@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
-from wschat import identity, v1, wire
+from wschat import envelope, identity, v1, wire
 from wschat.client.outgoing import QUEUE_MESSAGES, Item, Outgoing, QueueFull
+from wschat.client.settings import Encryption
 from wschat.codes import ErrorCode
 
 __all__ = ["QUEUE_MESSAGES", "QueueFull", "Session"]
@@ -23,13 +24,28 @@ __all__ = ["QUEUE_MESSAGES", "QueueFull", "Session"]
 #: The longest frame that a server takes by default, in bytes.
 _MAX_FRAME: Final = 65536
 
-#: What a frame may grow by when it is sent: the client ids and their keys.
-_NAMES: Final = 192
+#: What a frame may grow by when it is sent: client ids and signatures …
+_NAMES: Final = 400
+
+#: … and when it is sealed: two keys and a nonce, and its content is base64.
+_SEALING: Final = 400
+_BASE64: Final = 4 / 3
 
 _REMEMBERED: Final = 10_000
 
 #: Messages whose delivery is waited for; past that the oldest are waited for no more.
 _UNDELIVERED: Final = 500
+
+
+class SealingKey(msgspec.Struct, frozen=True):
+    """
+    The X25519 key (base64) to seal for somebody with; None when they have none.
+
+    `refusal` says why nothing is to be sent to them at all.
+    """
+
+    key: str | None = None
+    refusal: str = ""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -95,6 +111,12 @@ class PresenceChanged(msgspec.Struct, frozen=True):
     left: dict[str, str]
 
 
+class KeyRotated(msgspec.Struct, frozen=True):
+    """A user has new keys, it is said."""
+
+    user_id: str
+
+
 Event = (
     Received
     | Stored
@@ -105,6 +127,7 @@ Event = (
     | Told
     | Incomplete
     | PresenceChanged
+    | KeyRotated
 )
 
 
@@ -112,17 +135,27 @@ class Session:
     """What one user says and hears, across connections."""
 
     def __init__(
-        self, user_id: str, key: identity.PrivateKey, name: str = "", after: int | None = None
+        self,
+        user_id: str,
+        key: identity.PrivateKey,
+        name: str = "",
+        after: int | None = None,
+        encryption: Encryption = Encryption.DISABLED,
     ) -> None:
         """
         `name` is the session's; one that is made up gets what no other of the
         user's sessions has read.  `after` is the last message that is known
         to have been handled.
         """
+        self._encryption = encryption
+        self._sealing_keys: dict[str, SealingKey] = {}
+        #: Users whose keys have to be known before more is sent; see `know`.
+        self.wanted: set[str] = set()
+        self._refusals: list[Refused] = []
         self.user_id = user_id
         self.name = name or secrets.token_hex(8)
         self._key = key
-        self._outgoing = Outgoing()
+        self._outgoing = Outgoing(self._prepare)
         self._is_v1 = False
         self._resume: v1.Resume | None = None  # to be sent
         self._resumed = False  # the server has said where this goes on; nothing is sent before
@@ -139,6 +172,7 @@ class Session:
             v1.History: self._told,
             v1.Presence: self._told,
             v1.PresenceChanged: self._presence_changed,
+            v1.KeyRotated: self._key_rotated,
         }
         self.received = 0
         self.refused = 0
@@ -183,11 +217,64 @@ class Session:
             return client_id
         if to != wire.BROADCAST and not wire.valid_user_id(to):
             raise ValueError(f"{to} is not a user id.")
-        signature = identity.sign_content(self._key, text)
-        message = wire.Message(self.user_id, to, text, wire.format_time(now), signature)
-        item = Item(client_id or secrets.token_hex(12), message)
-        self._put(item)
-        return item.name
+        name = client_id or secrets.token_hex(12)
+        message = wire.Message(self.user_id, to, text, wire.format_time(now), client_id=name)
+        sealed = to != wire.BROADCAST and self._encryption is not Encryption.DISABLED
+        self._put(Item(name, message), sealed=sealed)
+        return name
+
+    def rekey(self, key: identity.PrivateKey) -> None:
+        """Sign with another key from now on."""
+        self._key = key
+
+    def know(self, user_id: str, key: SealingKey) -> None:
+        """
+        What to seal with for a user: what waited for that can be sent.
+
+        A refusal counts for the next message alone; then it is asked anew.
+        """
+        self.wanted.discard(user_id)
+        self._sealing_keys[user_id] = key
+
+    def forget_key(self, user_id: str) -> None:
+        """What was known of a user's key may be so no more: ask again."""
+        self._sealing_keys.pop(user_id, None)
+
+    def refusals(self) -> list[Refused]:
+        """What was refused here, before it was sent, since this was last asked."""
+        refusals, self._refusals = self._refusals, []
+        return refusals
+
+    def _prepare(self, item: Item) -> bool | None:
+        """
+        Seal a message if it is to be, and sign it.
+
+        False when its recipient's key is missing, None when it is refused.
+        Once: what is sent again has to be the same for the server.
+        """
+        message = item.what
+        assert isinstance(message, wire.Message)  # noqa: S101  # questions are always ready
+        if item.direct and self._encryption is not Encryption.DISABLED:
+            known = self._sealing_keys.get(message.topic)
+            if known is None:
+                self.wanted.add(message.topic)
+                return False
+            if known.refusal or (known.key is None and self._encryption is Encryption.REQUIRED):
+                text = known.refusal or f"{message.topic} has no key to encrypt for: not sent."
+                del self._sealing_keys[message.topic]
+                self.refused += 1
+                self._refusals.append(Refused(text, item.name))
+                return None
+            if known.key is not None:
+                own = self._key.x25519_public_key if self._is_v1 else None
+                sealed = identity.seal(message.content, known.key, own)
+                message.content = sealed.content
+                message.encrypted_key = sealed.encrypted_key
+                message.encryption_nonce = sealed.encryption_nonce
+                message.sender_key = sealed.sender_key
+        envelope.sign(self._key, message)
+        item.ready = True
+        return True
 
     def command(self, name: str, now: float, params: object = None) -> str:
         """
@@ -200,7 +287,9 @@ class Session:
         content = wire.encode_command(name, request_id, params)
         signature = self._key.sign(content.encode())
         timestamp = wire.format_time(now)
-        message = wire.Message(self.user_id, wire.SERVER, content, timestamp, signature)
+        message = wire.Message(
+            self.user_id, wire.SERVER, content, timestamp, signature, client_id=request_id
+        )
         self._put(Item(request_id, message, command=True))
         return request_id
 
@@ -222,14 +311,17 @@ class Session:
         self._outgoing.put(Item(request_id, question))
         return request_id
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: Item, *, sealed: bool = False) -> None:
         size = len(item.frame(is_v1=False)) + _NAMES
+        if sealed:
+            size = int(size * _BASE64) + _SEALING
         if size > _MAX_FRAME:
             raise ValueError(f"Too long: {size} bytes with all that belongs to it.")
         self._outgoing.put(item)
 
     def opened(self, *, is_v1: bool) -> None:
-        """A connection is open, with `wschat.v1` or without."""
+        """A connection is open, with `wschat.v1` or without; keys are asked for anew on it."""
+        self._sealing_keys.clear()
         self._is_v1 = is_v1
         self._outgoing.opened(is_v1=is_v1)
         if is_v1:
@@ -362,6 +454,10 @@ class Session:
     @staticmethod
     def _presence_changed(event: v1.PresenceChanged) -> Event:
         return PresenceChanged(event.joined, event.left)
+
+    def _key_rotated(self, event: v1.KeyRotated) -> Event:
+        self.forget_key(event.user_id)
+        return KeyRotated(event.user_id)
 
     def _went_on(self, event: v1.Resumed, now: float) -> Event | None:
         self._resumed = True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import getpass
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -16,6 +18,16 @@ _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 class SettingsError(ValueError):
     """A wrong value; the message is one line: the variable, the value, what is accepted."""
+
+
+class Encryption(enum.StrEnum):
+    """Whether direct messages are sealed for their recipients."""
+
+    #: What cannot be sealed is not sent.
+    REQUIRED = "required"
+    #: What cannot be sealed, because its recipient has no key for it, is sent as it is.
+    PREFERRED = "preferred"
+    DISABLED = "disabled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +44,13 @@ class Settings:
     auto_announce: bool
     auto_mode: bool
     session: str = ""
+    encryption: Encryption = Encryption.PREFERRED
+    #: The file of other users' keys; None: they are remembered no longer than the program runs.
+    known_users: Path | None = None
+    #: The file of one's own key; None: it is given, and in no file.
+    key_file: Path | None = None
+    #: What that is under, if anything.
+    key_passphrase: str = dataclasses.field(default="", repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -51,6 +70,11 @@ class Settings:
             raise SettingsError(
                 f"WS_SESSION: {session!r} is not 1 to 64 characters of A-Z a-z 0-9 . _ : -"
             )
+        encryption = environ.get("WS_ENCRYPTION") or Encryption.PREFERRED
+        if encryption not in set(Encryption):
+            raise SettingsError(
+                f"WS_ENCRYPTION: {encryption!r} is not required, preferred or disabled"
+            )
         return cls(
             host=host,
             port=port,
@@ -62,6 +86,10 @@ class Settings:
             auto_announce=flag(environ, "AUTO_ANNOUNCE"),
             auto_mode=flag(environ, "AUTO_MODE"),
             session=session,
+            encryption=Encryption(encryption),
+            known_users=config_home(environ) / "known_users",
+            key_file=None if environ.get("WS_PRIVATE_KEY") else key_path(user_id, environ),
+            key_passphrase=environ.get("WS_KEY_PASSPHRASE", ""),
         )
 
     @property
@@ -85,6 +113,19 @@ def _server(url: str) -> tuple[str, int]:
     except UnicodeError:
         raise SettingsError(f"WS_SERVER_URL: {url!r} has no host name that can be") from None
     return host, port
+
+
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Where a user's own files are kept (XDG base directory specification)."""
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if not base.is_absolute():
+        base = Path("~/.config").expanduser()
+    return base / "wschat"
+
+
+def key_path(user_id: str, environ: Mapping[str, str]) -> Path:
+    """Where a user's key is kept."""
+    return config_home(environ) / "keys" / f"{user_id}.key"
 
 
 def _login_name() -> str:

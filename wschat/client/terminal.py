@@ -8,6 +8,7 @@ to standard error.
 from __future__ import annotations
 
 import enum
+import getpass
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -101,7 +102,7 @@ class Narrator(Listener):
         self._delayed = ""  # why something is not stored, as long as that is so
 
     def heard(self, heard: Heard) -> None:
-        self._write(console.received_line(heard.message, heard.text, heard.verified))
+        self._write(console.received_line(heard.message, heard.text, heard.authenticity))
 
     def refused(self, text: str, client_id: str | None) -> None:
         note(text)
@@ -113,6 +114,15 @@ class Narrator(Listener):
 
     def stored(self, client_id: str, message_id: int) -> None:
         self._delayed = ""
+
+    def key_changed(self, user_id: str, old: str, new: str) -> None:
+        note(
+            f"!!! The server names other keys for {user_id} than before. Somebody may be posing as "
+            f"them. Old: {old}  New: {new}  When {user_id} says that it is so: /trust {user_id}"
+        )
+
+    def key_rotated(self, user_id: str, old: str, new: str) -> None:
+        note(f"{user_id} has new keys, which the old ones vouch for. Old: {old}  New: {new}")
 
     def incomplete(self) -> None:
         note("You were away for long: some of what was said is not kept any more.")
@@ -215,6 +225,12 @@ class Terminal(LineReceiver, Listener):
     def delivered(self, client_id: str, message_id: int) -> None:
         receipt("✓✓", self._said.pop(client_id, ""))
 
+    def key_changed(self, user_id: str, old: str, new: str) -> None:
+        self._narrator.key_changed(user_id, old, new)
+
+    def key_rotated(self, user_id: str, old: str, new: str) -> None:
+        self._narrator.key_rotated(user_id, old, new)
+
     def incomplete(self) -> None:
         self._narrator.incomplete()
 
@@ -257,6 +273,8 @@ class Terminal(LineReceiver, Listener):
             self._work(self._show_users())
         elif slash.name == "history":
             self._work(self._show_history(slash.rest))
+        elif slash.name in ("fingerprint", "trust"):
+            self._work(self._show_keys(slash))
         elif slash.name == "quit":
             self._end()
         elif slash.name == "help":
@@ -264,6 +282,18 @@ class Terminal(LineReceiver, Listener):
                 self.write_line(line)
         else:
             self._fail(f"/{slash.name} is not known. More: /help")
+
+    async def _show_keys(self, slash: console.Slash) -> None:
+        user_id = slash.rest.removeprefix("@")
+        try:
+            if slash.name == "trust":
+                old, new = await self._client.trust(user_id)
+                self.write_line(f"{console.visible(user_id)} is trusted. Old: {old}  New: {new}")
+            else:
+                code = await self._client.fingerprint(user_id)
+                self.write_line(f"{console.visible(user_id)}: {code}")
+        except (ConnectionProblem, RequestRefused) as error:
+            self._fail(str(error))
 
     async def _show_history(self, rest: str) -> None:
         try:
@@ -367,6 +397,13 @@ class Terminal(LineReceiver, Listener):
         self.transport.loseConnection()
 
 
+def _ask_passphrase() -> str:
+    """The passphrase of the key file, from who sits at the terminal; empty without one."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return ""
+    return getpass.getpass("Passphrase of the key: ")
+
+
 def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     """Who to be, and their key, from the environment; what is wrong with it ends the program."""
     try:
@@ -375,7 +412,7 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
             key = PrivateKey.from_text(settings.private_key)
         else:
             path = keyring.key_path(settings.user_id, environ)
-            key, made = keyring.load_or_make(path)
+            key, made = keyring.load_or_make(path, settings.key_passphrase, _ask_passphrase)
             if made:
                 note(f"Made a private key for {settings.user_id}: {path}")
     except BadKey as error:
