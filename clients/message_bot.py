@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, react
 
-from wschat.client import Client, SessionOver, Settings, State
-from wschat.client.terminal import Exit, Narrator, note, prepare, usage
+from wschat.client import Chat, ChatClosed, RequestRefused, State, connect
+from wschat.client.narrator import Narrator
+from wschat.client.program import Exit, note, prepare, usage
 
 HELP = """
 Usage: message-bot
@@ -46,19 +46,9 @@ def write(line: str) -> None:
     print(line, flush=True)
 
 
-class Announcer(Narrator):
-    """Writes down what happens; `over` fires when the server does not want the bot back."""
-
-    def __init__(
-        self, settings: Settings, write: Callable[[str], None], over: Deferred[None]
-    ) -> None:
-        super().__init__(settings, write)
-        self._over = over
-
-    def changed(self, state: State, error: Exception | None) -> None:
-        super().changed(state, error)
-        if isinstance(error, SessionOver):
-            self._over.callback(None)
+def say(chat: Chat, text: str) -> None:
+    """Say something to everybody; why that was refused is written down by itself."""
+    chat.broadcast(text).addErrback(lambda failure: failure.trap(RequestRefused, ChatClosed))
 
 
 def main() -> NoReturn:
@@ -71,21 +61,20 @@ def main() -> NoReturn:
     settings, key = prepare(os.environ)
 
     async def talk(reactor: Any) -> None:
-        over: Deferred[None] = Deferred()
-        client = Client(reactor, settings, key, Announcer(settings, write, over))
-        client.startService()
-        reactor.addSystemEventTrigger("before", "shutdown", client.stopService)
-        client.broadcast(f"{settings.username} is now online")
+        narrator = Narrator(settings, write)
+        chat = await connect(key=key, listener=narrator, wait=False, reactor=reactor)
+        reactor.addSystemEventTrigger("before", "shutdown", chat.close)
+        say(chat, f"{settings.username} is now online")
 
         def speak() -> None:
-            if client.connected and not client.waiting:  # old news is no news
-                client.broadcast(text)
+            if chat.state is State.CONNECTED and not chat.client.waiting:  # old news is no news
+                say(chat, text)
 
         speaking = LoopingCall(speak)
         speaking.clock = reactor
         speaking.start(every)
-        await over
-        raise SystemExit(Exit.REFUSED)
+        if await chat.ended() is not None:  # the server does not want the bot back
+            raise SystemExit(Exit.REFUSED)
 
     react(lambda reactor: Deferred.fromCoroutine(talk(reactor)))
 

@@ -1,25 +1,25 @@
-"""simple-client: chat on a terminal, or in a pipe."""
+"""simple-client: chat on a terminal, in a pipe, or from a script."""
 
 from __future__ import annotations
 
 import sys
 from typing import NoReturn
 
-from wschat.client.terminal import run_terminal, usage
+from wschat.client import console
+from wschat.client.jsonlines import JsonNarrator
+from wschat.client.program import usage
+from wschat.client.terminal import run_terminal
 
-HELP = """
-Usage: simple-client
+_LINES = "\n  ".join(console.HELP)
+
+HELP = f"""
+Usage: simple-client [--json]
 
 Reads lines and sends them; prints what comes in.
 
-  @USER TEXT   say something to one user
-  !TEXT        say something to everybody
-  /users       who is there
-  /history USER [N]   the last N messages to and from USER (20); ! for those to everybody
-  /fingerprint USER   a code to compare with USER, aloud: it is the same for both
-  /trust USER         believe in the new keys that the server has for USER
-  /help        these lines
-  /quit        send what is left, and end
+  {_LINES}
+
+  --json       read and print a JSON object a line (docs/clients.md)
 
 The environment says the rest:
 
@@ -42,8 +42,10 @@ Exit status: 0 done, 1 fault, 2 wrong usage, 3 server unreachable or lost,
 
 
 def main() -> NoReturn:
-    usage(sys.argv[1:], HELP)
-    run_terminal()
+    arguments = sys.argv[1:]
+    as_json = arguments == ["--json"]
+    usage([] if as_json else arguments, HELP)
+    run_terminal(JsonNarrator if as_json else None)
 
 
 if __name__ == "__main__":

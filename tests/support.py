@@ -25,20 +25,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import database, gate, store, web, websocket
-from wschat.accounts import Accounts
+from wschat import database, store, web
 from wschat.codes import CloseCode
-from wschat.hub import Hub
 from wschat.identity import PrivateKey, User
-from wschat.service import ChatService
+from wschat.testing import NOW, SECRET, Limits, MemoryServer
 from wschat.wire import Message
 
+__all__ = ["NOW", "SECRET", "Limits"]
+
 Result = TypeVar("Result")
-
-#: When tests begin, in seconds since the epoch: 2026-11-22T10:00:00Z.
-NOW: Final = 1795341600.0
-
-SECRET: Final = "a secret of thirty-two bytes, or more"
 
 ADDRESS: Final = "203.0.113.5"
 
@@ -352,78 +347,17 @@ def v1_submission(
     return {"type": "message", "header": header, "body": {"content": content}}
 
 
-@dataclasses.dataclass
-class Limits:
-    """What a server in memory allows; generous unless a test is about it."""
-
-    message_rate: float = 1e6
-    message_burst: float = 1e6
-    max_message_size: int = 65536
-    outbox_bytes: int = 1024 * 1024
-    max_connections: int = 1000
-    max_sessions_per_user: int = 10
-    login_rate: float = 1e6
-    registration_rate: float = 1e6
-    allowed_origins: frozenset[str] = frozenset()
-    registration_open: bool = True
-    tls_port: int = 8443
-    offline_limit: int = 1000
-    retention: float = 30 * 86400
-
-
-class Server:
-    """The whole server, wired as `wschat.tap` does it, over a store in memory."""
+class Server(MemoryServer):
+    """A server in memory whose database can be held up, with clients made of hand-made frames."""
 
     #: Whether peers keep their ends of connections open, whatever the server does.
     peers_hold = False
 
     def __init__(self, limits: Limits | None = None, engine: sa.Engine | None = None) -> None:
-        self.limits = limits = limits or Limits()
-        self.clock = Clock()
+        limits = limits or Limits()
         self.keys: dict[str, PrivateKey] = {}
         self.store = MemoryStore(engine, offline_limit=limits.offline_limit)
-        self.accounts = Accounts(self.store, SECRET, 86400, limits.registration_open)
-        self.accounts.load(self.store.all_users())
-        self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
-        self.chat = ChatService(
-            self.hub,
-            self.accounts,
-            self.store,
-            self.clock,
-            self.wall,
-            commands={},
-            batch_bytes=128 * 1024,
-            retention=limits.retention,
-        )
-        self.factory = websocket.ChatFactory(
-            self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
-        )
-        admission = gate.Admission(
-            self.accounts,
-            self.hub.registry,
-            self.wall,
-            allowed_origins=limits.allowed_origins,
-            max_connections=limits.max_connections,
-            max_sessions_per_user=limits.max_sessions_per_user,
-        )
-        pages = web.Web(
-            self.accounts,
-            self.hub.registry,
-            self.wall,
-            limits.login_rate,
-            limits.registration_rate,
-        )
-        door = gate.Gate(self.factory, admission)
-        self.secure = web.ChatSite(pages.secure(door), limits.allowed_origins)
-        self.plain = web.ChatSite(pages.plain(lambda: limits.tls_port), limits.allowed_origins)
-        for site in (self.secure, self.plain):
-            site.reactor = self.clock
-        self.chat.startService()
-        self.factory.start()
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-        return NOW + self.clock.seconds()
+        super().__init__(limits, self.store)
 
     def add_user(self, user_id: str) -> PrivateKey:
         """Register a user; their private key."""

@@ -49,7 +49,7 @@ class ProgramTests(TestCase):
         for name, variable in (("simple-client", "WS_SERVER_URL"), ("message-bot", "BOT_INTERVAL")):
             process = self.run_program(name, "--help")
             self.assertEqual(await process.wait(), 0)
-            self.assertEqual(process.lines[0], f"Usage: {name}")
+            self.assertTrue(process.lines[0].startswith(f"Usage: {name}"))
             self.assertTrue(any(variable in line for line in process.lines))
 
     async def test_wrong_arguments(self) -> None:

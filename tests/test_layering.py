@@ -61,11 +61,11 @@ class Import(NamedTuple):
 
 
 def group(module: str) -> str:
-    """The rule that a module is under: `server`, `client`, `migrations` or `programs`."""
+    """The rule that a module is under: `server`, `client`, `migrations`, `testing`, `programs`."""
     top, *inner = module.split(".")
     if top == "clients":
         return "programs"
-    return inner[0] if inner[:1] in (["client"], ["migrations"]) else "server"
+    return inner[0] if inner[:1] in (["client"], ["migrations"], ["testing"]) else "server"
 
 
 def layer(module: str) -> int | None:
@@ -107,6 +107,8 @@ def imports(source: str, package: str, known: Iterable[str]) -> Iterator[Import]
 def _allowed(importer: str, imported: str) -> bool:
     """Whether a module may import another of ours."""
     source, target = group(importer), group(imported)
+    if source == "testing":  # it has a server and clients, and nothing that runs has it
+        return target in ("server", "client") and imported != "wschat.tap"
     if source == "programs":
         return target in ("client", "programs")
     if source == "client":
@@ -211,7 +213,7 @@ class SourceTests(SynchronousTestCase):
         sources = [
             path
             for name, path in self.modules.items()
-            if group(name) in ("server", "client") and path.name != "__init__.py"
+            if group(name) in ("server", "client", "testing") and path.name != "__init__.py"
         ]
         missing = untested(sources, ROOT)
         if missing:
@@ -222,6 +224,7 @@ KNOWN: Final = {f"wschat.{name}".rstrip(".") for name in LAYERS} | {
     "wschat.client",
     "wschat.client.session",
     "wschat.migrations.env",
+    "wschat.testing",
     "clients",
     "clients.message_bot",
 }
@@ -241,6 +244,7 @@ GOOD: Final = (
     ("wschat.client.session", "from wschat import wire\nfrom wschat.client import session"),
     ("wschat.client.session", "from . import session\nfrom ..wire import Message\nimport twisted"),
     ("wschat.migrations.env", "from wschat.database import metadata"),
+    ("wschat.testing", "from wschat import service\nfrom wschat.client import session"),
     ("clients.message_bot", "from wschat.client.session import Session\nfrom wschat import client"),
 )
 
@@ -266,6 +270,10 @@ BAD: Final = (
     ("wschat.client.session", "from .. import store", "wschat.store"),
     ("wschat.client.session", "import clients.message_bot", "clients.message_bot"),
     ("wschat.migrations.env", "from wschat import service", "wschat.service"),
+    ("wschat.testing", "from wschat import tap", "wschat.tap"),
+    ("wschat.tap", "from wschat import testing", "wschat.testing"),
+    ("wschat.client.session", "from wschat.testing import World", "wschat.testing"),
+    ("clients.message_bot", "from wschat import testing", "wschat.testing"),
     ("clients.message_bot", "from wschat import wire", "wschat.wire"),
     ("clients.message_bot", "import wschat", "wschat"),
     ("wschat.web", "from wschat.hub import _secret", "wschat.hub's own _secret"),

@@ -93,6 +93,35 @@ class HistoryTests(SynchronousTestCase):
             self.assertIn("/history USER [1 to 1000]", str(error))
 
 
+class UserTests(SynchronousTestCase):
+    """What is behind commands that are about one user."""
+
+    def test_user(self) -> None:
+        """A user id, with an @ or without; anything else is answered with what would do."""
+        for rest in ("bob", "@bob"):
+            self.assertEqual(console.parse_user(Slash("whois", rest)), "bob")
+        for rest in ("", "a/b", "bob carol", "server"):
+            error = self.assertRaises(NotUnderstood, console.parse_user, Slash("whois", rest))
+            self.assertIn("/whois USER", str(error))
+
+    def test_trust(self) -> None:
+        """A user, and perhaps the digits of a fingerprint, in any groups."""
+        for rest, meaning in (
+            ("bob", ("bob", "")),
+            ("@bob 12 345", ("bob", "12345")),
+            ("bob  00001", ("bob", "00001")),
+        ):
+            self.assertEqual(console.parse_trust(rest), meaning)
+        for rest in ("", "a/b", "bob yes", f"bob {chr(0x665)}"):
+            self.assertRaises(NotUnderstood, console.parse_trust, rest)
+
+    def test_help(self) -> None:
+        """The help names every command, in lines that fit a terminal."""
+        for name in console.COMMANDS:
+            self.assertTrue([line for line in console.HELP if line.startswith(f"/{name} ")], name)
+        self.assertLessEqual(max(map(len, console.HELP)), 79)
+
+
 class LabelTests(SynchronousTestCase):
     """A message of one's own, as its receipts name it."""
 
@@ -166,6 +195,12 @@ class ClockTests(SynchronousTestCase):
         for text in ("", "yesterday", "2026-13-01T00:00:00Z", "2026-11-22T10:00:00"):
             self.assertEqual(console.clock(text), "--:--:--")
 
+    def test_day(self) -> None:
+        """A time's day is the reader's own; what is no time has none."""
+        self.zone("UTC-1")
+        self.assertEqual(console.day("2026-11-22T23:30:00Z"), "Monday 2026-11-23")
+        self.assertEqual(console.day("yesterday"), "")
+
     def test_edges(self) -> None:
         """The first and the last year are shown without a fault."""
         for zone in ("UTC-12", "UTC+12"):
@@ -212,3 +247,19 @@ class LineTests(SynchronousTestCase):
         message = Message("ev\x1bil\u202e", "b\nob", "x", "\x1b[2J")
         line = console.received_line(message, "one\r\x9btwo", NONE)
         self.assertEqual(line, r"[--:--:--] ev\x1bil\u202e -> b\nob: one\r\x9btwo")
+
+    def test_alarm(self) -> None:
+        """What is not from whom it says has a loud mark, and stands out in colours."""
+        line = self.line("hi", Authenticity.INVALID)
+        self.assertIn("alice -> bob [!!! NOT FROM THEM, OR CHANGED, OR SAID AGAIN !!!]: hi", line)
+        self.assertEqual(
+            console.alarming(line, Authenticity.INVALID), f"\x1b[1;97;41m{line}\x1b[0m"
+        )
+        self.assertEqual(console.alarming(line, Authenticity.ENVELOPE), line)
+
+    def test_keys(self) -> None:
+        """What is said of changed keys has both fingerprints, and how to take the new one."""
+        lines = console.key_changed_lines("bob", "111 222", "333\x1b 444")
+        self.assertIn("111 222", "".join(lines))
+        self.assertEqual(lines[-1], r"  /trust bob 333\x1b 444")
+        self.assertIn("333", console.key_rotated_line("bob", "333"))

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import io
-import os
+import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogBeginner
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.support import QuickTests, Script, settings
 from wschat import codes
-from wschat.client import State, terminal
-from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.terminal import PATIENCE, Exit, Terminal, exit_for, prepare, usage
+from wschat.client import narrator
+from wschat.client.console import Direct
+from wschat.client.jsonlines import JsonNarrator
+from wschat.client.terminal import PATIENCE, Exit, Terminal
 from wschat.identity import PrivateKey
 from wschat.store import DiskFull
 
@@ -39,7 +37,8 @@ class _TerminalTests(QuickTests):
     def terminal(self, port: int, user_id: str = "alice", **given: Any) -> Terminal:
         """A terminal with a transport that remembers what was written."""
         key = given.pop("key", None) or PrivateKey.generate()
-        made = Terminal(reactor, settings(port, user_id, **given), key)
+        narrated = given.pop("narrator", narrator.Narrator)
+        made = Terminal(reactor, settings(port, user_id, **given), key, narrated)
         self.output = StringTransport()
         made.makeConnection(self.output)
         self.addCleanup(lambda: Deferred.fromCoroutine(made.close()))
@@ -88,6 +87,76 @@ class LineTests(_TerminalTests):
             status, written = await self.ends(line, key=key)
             self.assertEqual((line, status), (line, Exit.NOT_ACCEPTED))
             self.assertEqual(written, "")
+
+    async def test_more_commands(self) -> None:
+        """/whois, /fingerprint, /trust, /metrics and /ping answer on standard output, in order."""
+        self.start()
+        bob, _ = await self.connected("bob")
+        key = PrivateKey.generate()
+        made = self.terminal(self.port, key=key)
+        made.dataReceived(b"/whois bob\n/fingerprint bob\n/trust bob\n/metrics\n/ping\n/quit\n")
+        self.assertEqual(await made.done, Exit.DONE, self.notes)
+        written = self.output.value().decode()
+        code = await bob.fingerprint("alice")
+        who, known, own, trusted, *metrics, ping = written.splitlines()
+        self.assertRegex(who, r"\Abob \(Bob\), since 20")
+        self.assertTrue(known.startswith(f"fingerprint {code}, "), known)
+        self.assertEqual(own, f"bob: {code}")
+        self.assertEqual(trusted, f"bob has the key you know: {code}")
+        self.assertTrue(metrics[0].startswith("sent "), metrics)
+        self.assertRegex(ping, r"\AThe server answered within [0-9.]+ ms\.\Z")
+
+    async def test_commands_refused(self) -> None:
+        """Commands about nobody, or about what is none, cost the status."""
+        self.start()
+        key = PrivateKey.generate()
+        for line in ("/whois nobody\n", "/fingerprint\n", "/trust nobody\n", "/trust bob yes\n"):
+            status, written = await self.ends(line, key=key)
+            self.assertEqual((line, status, written), (line, Exit.NOT_ACCEPTED, ""))
+
+    async def test_json(self) -> None:
+        """With --json everything is an object a line, on standard output alone."""
+        self.start()
+        _, ear = await self.connected("bob")
+        made = self.terminal(self.port, narrator=JsonNarrator)
+        lines = (
+            {"to": "bob", "text": "hi\x1b", "client_id": "a1", "request_id": 1},
+            {"command": "users", "request_id": "u"},
+            {"to": "nobody", "text": "x", "client_id": "a2"},
+            {"command": "quit"},
+        )
+        made.dataReceived("".join(json.dumps(line) + "\n" for line in lines).encode())
+        self.assertEqual(await made.done, Exit.NOT_ACCEPTED)
+        self.assertEqual(self.notes, "")
+        self.assertNotIn(b"\x1b", self.output.value())
+        told = [json.loads(line) for line in self.output.value().splitlines()]
+        self.assertEqual([t["state"] for t in told if t["type"] == "state"][-1], "connected")
+        self.assertIn({"type": "sending", "request_id": 1, "client_id": "a1", "to": "bob"}, told)
+        (answer,) = [t for t in told if t["type"] == "answer"]
+        self.assertEqual((answer["request_id"], answer["command"]), ("u", "users"))
+        self.assertIn("bob", answer["result"]["online"])
+        (refused,) = [t for t in told if t["type"] == "refused"]
+        self.assertEqual(refused["client_id"], "a2")
+        (stored,) = [t for t in told if t["type"] == "stored"]
+        self.assertEqual(stored["client_id"], "a1")
+        await ear.hears("hi\x1b")
+
+    async def test_refused_at_once(self) -> None:
+        """What is refused before it is sent is told behind what says that it is on its way."""
+        self.start()
+        made = self.terminal(self.port, narrator=JsonNarrator)
+        send = made._client.send
+
+        def refusing(to: str, text: str, client_id: str) -> str:
+            made.refused("no", client_id)
+            return send(to, text, client_id)
+
+        self.patch(made._client, "send", refusing)
+        made.dataReceived(b'{"to": "bob", "text": "x", "client_id": "a1"}\n')
+        told = [json.loads(line) for line in self.output.value().splitlines()]
+        kinds = [t["type"] for t in told if t["type"] != "state"]
+        self.assertEqual(kinds, ["sending", "refused"])
+        made.interrupt()
 
     async def test_person(self) -> None:
         """A person at a terminal has seen what was wrong, and ends with 0."""
@@ -200,17 +269,17 @@ class ReceiptTests(_TerminalTests):
         shown = r"✓ !all \u202e of you"
         self.assertEqual(marks, [shown, "✓ @bob hello", "✓✓ @bob hello"])
         self.assertEqual(self.output.value(), b"")
-        self.assertEqual(made._said, {})
+        self.assertEqual(made._narrator._said, {})
 
     async def test_forgotten(self) -> None:
         """Of too many that are on their way the oldest are shown no receipt."""
-        self.patch(terminal, "_REMEMBERED", 1)
+        self.patch(narrator, "_REMEMBERED", 1)
         self.start()
         await self.connected("bob")
         made = self.terminal(self.port)
         await self.until(lambda: made._narrator.has_been_connected)
         for text in ("one", "two"):
-            made._send(text, "bob")
+            made._send(Direct("bob", text))
         await self.sees("✓✓ @bob two")
         self.assertNotIn("one", self.notes)
 
@@ -376,6 +445,32 @@ class AwayTests(_TerminalTests):
         self.assertEqual(await made.done, Exit.DONE)
         self.assertIn("Back as alice", self.notes)
 
+    async def test_trust(self) -> None:
+        """A new key is taken when its fingerprint is said, and with nothing less; in a pipe too."""
+        script = Script(self)
+        made = self.terminal(script.port)
+        await script.conversation()
+
+        async def answers(line: str, text: str) -> list[str]:
+            """What is written to a line, once it has that text."""
+            made.dataReceived(line.encode() + b"\n")
+            while text not in self.output.value().decode() + self.notes:
+                await deferLater(cast(Any, reactor), 0.001)
+            written: str = self.output.value().decode()
+            return written.splitlines()
+
+        _, known = await answers("/whois bob", "seen for the first time")
+        other = {"public_key": PrivateKey.generate().public_key, "user_id": "bob"}
+        script.answers["/auth/users/bob"] = (200, other)
+        *_, before, now, _, how = await answers("/trust bob", "  /trust bob ")
+        self.assertIn(before.split(": ")[1].strip(), known)
+        self.assertEqual(how.split()[2:], now.split()[1:])
+        self.assertIn("* !!! The server has other keys for bob than before", self.notes)
+        await answers("/trust bob 12345", "Not taken")
+        *_, last = await answers(how.strip(), "bob is trusted")
+        self.assertIn(f"New: {' '.join(now.split()[1:])}", last)
+        made.interrupt()
+
     async def test_no_list(self) -> None:
         """When /users cannot be answered, that counts as not accepted."""
         script = Script(self)
@@ -388,74 +483,3 @@ class AwayTests(_TerminalTests):
         end.deliver(content, sender="server")
         self.assertEqual(await made.done, Exit.NOT_ACCEPTED)
         self.assertIn(r"* \x1bno", self.notes)
-
-
-class PrepareTests(SynchronousTestCase):
-    """The environment, and arguments."""
-
-    def setUp(self) -> None:
-        self.patch(sys, "stderr", io.StringIO())
-        self.patch(sys, "stdout", io.StringIO())
-        self.home = str(Path(self.mktemp()).absolute())
-
-    def prepared(self, **environ: str) -> tuple[Any, PrivateKey]:
-        return prepare({"WS_USER_ID": "alice", "XDG_CONFIG_HOME": self.home, **environ})
-
-    def written(self, stream: Any) -> str:
-        return str(stream.getvalue())
-
-    def test_key_made(self) -> None:
-        """A client without a key makes one, and says so, once."""
-        _, key = self.prepared()
-        self.assertIn("alice.key", self.written(sys.stderr))
-        self.patch(sys, "stderr", io.StringIO())
-        self.assertEqual(self.prepared()[1].public_key, key.public_key)
-        self.assertEqual(self.written(sys.stderr), "")
-
-    def test_key_given(self) -> None:
-        """WS_PRIVATE_KEY is taken, and no file is made."""
-        key = PrivateKey.generate()
-        self.assertEqual(self.prepared(WS_PRIVATE_KEY=key.to_text())[1].public_key, key.public_key)
-        self.assertFalse(os.path.exists(self.home))
-
-    def test_insecure(self) -> None:
-        """Who checks nothing is told what that means."""
-        self.prepared(INSECURE_TLS="true")
-        self.assertIn("* INSECURE_TLS", self.written(sys.stderr))
-
-    def test_debug(self) -> None:
-        """With DEBUG there is a log on standard error."""
-        begun: list[Any] = []
-        self.patch(globalLogBeginner, "beginLoggingTo", lambda *a, **k: begun.append(a))
-        self.prepared(DEBUG="true")
-        self.assertEqual(len(begun), 1)
-
-    def test_wrong(self) -> None:
-        """What is wrong ends with 2 and a line, which never shows a key."""
-        for environ in (
-            {"WS_PRIVATE_KEY": "hush"},
-            {"DEBUG": "x"},
-            {"XDG_CONFIG_HOME": "/dev/null"},
-        ):
-            error = self.assertRaises(SystemExit, lambda e=environ: self.prepared(**e))
-            self.assertEqual(error.code, 2)
-        self.assertNotIn("hush", self.written(sys.stderr))
-        self.assertEqual(self.written(sys.stderr).count("\n"), 3)
-
-    def test_usage(self) -> None:
-        """--help prints the help and ends with 0; other arguments end with 2."""
-        usage([], "HELP")
-        for option in ("-h", "--help"):
-            self.assertEqual(self.assertRaises(SystemExit, usage, [option], "\nHELP\n").code, 0)
-        self.assertEqual(self.written(sys.stdout), "HELP\nHELP\n")
-        self.assertEqual(self.assertRaises(SystemExit, usage, ["x\x1b"], "HELP").code, 2)
-        self.assertIn(r"x\x1b", self.written(sys.stderr))
-
-    def test_statuses(self) -> None:
-        """The numbers are those of docs/clients.md."""
-        self.assertEqual([int(status) for status in Exit], [0, 1, 2, 3, 4, 5])
-        self.assertEqual(exit_for(RequestRefused("no")), 4)
-        self.assertEqual(exit_for(ConnectionProblem("no")), 3)
-        self.assertEqual(exit_for(None), 3)
-        self.assertEqual(terminal.MAX_LINE, 1024 * 1024)
-        self.assertEqual(State.CONNECTED.value, "connected")

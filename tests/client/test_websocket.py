@@ -59,6 +59,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_opened(self) -> None:
         """It is open; a frame has come."""
+        self.connection.state = self.connection.STATE_CONNECTING
         self.connection.onOpen()
         self.connection.onMessage(b"{}", False)
         self.assertEqual(self.owner.told, [("opened", self.connection), ("received", b"{}")])

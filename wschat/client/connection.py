@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -22,9 +22,10 @@ from twisted.python.failure import Failure
 from wschat import identity, v1, wire
 from wschat.client import session
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
+from wschat.client.delivery import Deliveries
 from wschat.client.dialler import Dialler
 from wschat.client.keyring import Replacement
-from wschat.client.listener import Counters, History, Listener, SessionOver, State
+from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
 from wschat.client.people import People
 from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
 from wschat.client.settings import Settings
@@ -57,11 +58,14 @@ class Client(Service):
         *,
         after: int | None = None,
         keepalive: tuple[float, float] = KEEPALIVE,
+        accounts: Accounts | None = None,
+        dial: Callable[..., Dialler] = Dialler,
     ) -> None:
         """
         `after` is the last message that is known to have been handled, for
         who keeps that; `settings.session` then has to be the same as before.
         `keepalive` says how often to ping, and how long the answer may take.
+        `accounts` and `dial` are other ways to a server (wschat.testing).
         """
         self._reactor = reactor
         self._settings = settings
@@ -71,16 +75,18 @@ class Client(Service):
         self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
         self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
         self._flushing = self._flush_again = False
-        self.accounts = Accounts(reactor, settings, key)
+        self.accounts = accounts or Accounts(reactor, settings, key)
         self._people = People(settings, key, self.accounts, listener, wall)
-        self._dialler = Dialler(
-            reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive
-        )
+        self._dialler = dial(reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive)
         self._protocol: Connection | None = None
         self._answers: dict[str, Deferred[Any]] = {}
-        self._incoming: DeferredQueue[wire.Message] = DeferredQueue()
-        self._unhandled = 0
-        self._wants_quiet: list[Deferred[None]] = []
+        self._deliveries = Deliveries(
+            self._people.read, self._hear, self._was_handled, self._regulate
+        )
+        self._missing = False  # messages were dropped that came on this connection
+        self._unopened = 0
+        self._bytes = (0, 0)  # of earlier connections, sent and received
+        self._round_trip: float | None = None
         self._sending: IDelayedCall | None = None
         self._asking: IDelayedCall | None = None
         self._acknowledging: IDelayedCall | None = None
@@ -96,7 +102,7 @@ class Client(Service):
 
     def startService(self) -> None:
         super().startService()
-        for work in (self._stay_connected(), self._deliver()):
+        for work in (self._stay_connected(), self._deliveries.run()):
             running = Deferred.fromCoroutine(work)
             running.addErrback(_log_unless_cancelled)
             self._running.append(running)
@@ -141,9 +147,22 @@ class Client(Service):
 
     @property
     def counters(self) -> Counters:
-        session = self._session
+        session, protocol = self._session, self._protocol
+        sent, received = self._bytes
+        round_trip = self._round_trip
+        if protocol is not None:
+            sent, received = sent + protocol.bytes_sent, received + protocol.bytes_received
+            if protocol.round_trip is not None:
+                round_trip = protocol.round_trip
         return Counters(
-            session.sent, session.received, session.refused, max(0, self._connections - 1)
+            session.sent,
+            session.received,
+            session.refused,
+            max(0, self._connections - 1),
+            sent,
+            received,
+            round_trip,
+            self._unopened,
         )
 
     def send(self, to: str, text: str, client_id: str = "") -> str:
@@ -317,6 +336,8 @@ class Client(Service):
 
     def received(self, payload: bytes) -> None:
         """A frame has come."""
+        if self._is_too_much(payload):
+            return
         try:
             event = self._session.receive(payload, self._wall())
         except wire.Malformed as error:
@@ -324,8 +345,7 @@ class Client(Service):
             return
         if isinstance(event, session.Received):
             if not self._deaf:
-                self._unhandled += 1
-                self._incoming.put(event.message)
+                self._deliveries.put(event.message)
         elif isinstance(event, session.Answered | session.Told):
             answer = self._answers.pop(event.request_id, None)
             if answer is not None:
@@ -335,6 +355,7 @@ class Client(Service):
         if not isinstance(event, session.Received):
             self._flush()  # what was refused for now is sent again
             self._tell_settled()
+        self._regulate()
 
     def _tell(self, event: session.Event) -> None:
         try:
@@ -357,7 +378,12 @@ class Client(Service):
 
     def lost(self, problem: ConnectionProblem | SessionOver) -> None:
         """The socket is closed, or was never opened."""
+        if self._protocol is not None:
+            counters = self.counters
+            self._bytes = counters.bytes_sent, counters.bytes_received
+            self._round_trip = counters.round_trip
         self._protocol = None
+        self._missing = False
         unknown = self._session.lost()
         if unknown and self.running:
             text = f"The connection was lost: the last {unknown} messages may not have arrived."
@@ -406,6 +432,7 @@ class Client(Service):
                 self._flush_once()
         finally:
             self._flushing = False
+        self._regulate()
 
     def _flush_once(self) -> None:
         can_send = self._protocol is not None and self._protocol.can_send
@@ -452,38 +479,64 @@ class Client(Service):
         if self._protocol is not None and self._session.unasked and not self._session.waiting:
             self.command("ping").addErrback(lambda failure: failure.trap(ConnectionProblem))
 
-    async def _deliver(self) -> None:
-        """Hand over messages in their order, each with what is known of its sender."""
-        while True:
-            message = await self._incoming.get()
-            heard = await self._people.read(message)
-            try:
-                self._listener.heard(heard)
-            except Exception:  # a listener's fault costs it this message, and no other
-                log.failure("a message could not be handled")
-            self._session.handled(message)
-            unacknowledged = self._session.unacknowledged and self.running
-            if unacknowledged and not _pending(self._acknowledging):
-                self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
-            self._unhandled -= 1
-            self._tell_quiet()
+    def _hear(self, heard: Heard) -> Deferred[None] | None:
+        self._unopened += heard.text is None
+        return self._listener.heard(heard)
+
+    def _was_handled(self, message: wire.Message) -> None:
+        self._session.handled(message)
+        unacknowledged = self._session.unacknowledged and self.running
+        if unacknowledged and not _pending(self._acknowledging):
+            self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
+
+    @property
+    def _awaits(self) -> bool:
+        """Whether the server has yet to answer something: to hear that, it has to be read."""
+        return bool(self._answers) or self.unsettled > 0
+
+    def _regulate(self) -> None:
+        """
+        Read on, or not, by how much waits for the listener.
+
+        A listener may be waiting itself, for what comes behind all that it has
+        not handled yet.  Then messages are dropped, unacknowledged, to get to
+        that, and come again on another connection once there is room for them.
+        """
+        protocol = self._protocol
+        if protocol is None:
+            return
+        if not self._deliveries.many:
+            protocol.go_on()
+            if self._missing and self.running:
+                protocol.abort()
+        elif self._awaits:
+            protocol.go_on()
+        else:
+            protocol.hold()
+
+    def _is_too_much(self, payload: bytes) -> bool:
+        """Whether a frame is a message that there is no room for, or behind such a one."""
+        if not (self._session.is_v1 and (self._missing or self._deliveries.too_many)):
+            return False
+        try:
+            event = v1.decode_event(payload)
+        except wire.Malformed:
+            return False
+        is_message = isinstance(event, v1.Delivery) and event.id > 0
+        self._missing = self._missing or is_message
+        return is_message
 
     def _acknowledge(self) -> None:
         if self._protocol is not None and self._session.unacknowledged:
             self._flush()
 
     def handled(self) -> Deferred[None]:
-        """Fires when the listener has heard every message that came until now."""
-        quiet: Deferred[None] = Deferred()
-        self._wants_quiet.append(quiet)
-        self._tell_quiet()
-        return quiet
+        """Fires when the listener has handled every message that came until now."""
+        return self._deliveries.quiet()
 
-    def _tell_quiet(self) -> None:
-        if not self._unhandled:
-            wanted, self._wants_quiet = self._wants_quiet, []
-            for quiet in wanted:
-                quiet.callback(None)
+    def give_up(self) -> None:
+        """Wait for the listener no more: what it has not handled comes again next time."""
+        self._deliveries.give_up()
 
 
 def _pending(call: IDelayedCall | None) -> bool:

@@ -10,15 +10,23 @@ import msgspec
 from wschat import wire
 from wschat.envelope import Authenticity
 
+#: Every command, what is behind it, and what it does.
+COMMANDS: Final = {
+    "users": ("", "who is there"),
+    "history": ("USER [N]", "the last N (20) messages with USER, or with ! to everybody"),
+    "whois": ("USER", "USER's account, and whether their key is the one you know"),
+    "fingerprint": ("USER", "a code that USER sees as well: compare it aloud"),
+    "trust": ("USER", "take USER's new key, after you have seen both fingerprints"),
+    "metrics": ("", "what was sent and received, and how fast the server is"),
+    "ping": ("", "ask the server whether it is there"),
+    "help": ("", "this"),
+    "quit": ("", "send what is left, and end"),
+}
+
 HELP: Final = (
-    "@USER TEXT   say something to one user",
-    "!TEXT        say something to everybody",
-    "/users       who is there",
-    "/history USER [N]  the last N messages to and from USER (20), or with ! those to everybody",
-    "/fingerprint USER  a code to compare with USER, aloud: it is the same for both",
-    "/trust USER  believe in the new keys that the server has for USER",
-    "/help        this",
-    "/quit        send what is left, and end",
+    "@USER TEXT         say something to one user",
+    "!TEXT              say something to everybody",
+    *(f"{f'/{name} {rest}':<18} {text}" for name, (rest, text) in COMMANDS.items()),
 )
 
 
@@ -42,11 +50,14 @@ class Slash(msgspec.Struct, frozen=True):
     rest: str = ""
 
 
+Meaning = Direct | Broadcast | Slash
+
+
 class NotUnderstood(ValueError):
     """A line that means nothing; the text says what would."""
 
 
-def parse(line: str) -> Direct | Broadcast | Slash | None:
+def parse(line: str) -> Meaning | None:
     """What a typed line means; None for an empty one.  Raises `NotUnderstood`."""
     line = line.strip()
     if not line:
@@ -85,6 +96,24 @@ def parse_history(rest: str) -> tuple[str, int]:
     return peer, int(number)
 
 
+def parse_user(slash: Slash) -> str:
+    """The user behind a command that is about one.  Raises `NotUnderstood`."""
+    user_id = slash.rest.removeprefix("@")
+    if not wire.valid_user_id(user_id):
+        raise NotUnderstood(f"Not a user id. To say whom: /{slash.name} USER")
+    return user_id
+
+
+def parse_trust(rest: str) -> tuple[str, str]:
+    """What is behind `/trust`: whom, and the digits of a fingerprint.  Raises `NotUnderstood`."""
+    user_id, _, digits = rest.removeprefix("@").partition(" ")
+    digits = "".join(digits.split())
+    numeric = not digits or (digits.isascii() and digits.isdecimal())
+    if not numeric or not wire.valid_user_id(user_id):
+        raise NotUnderstood("To take somebody's new key: /trust USER, or /trust USER FINGERPRINT")
+    return user_id, digits
+
+
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -100,17 +129,29 @@ def visible(text: str) -> str:
     return "".join(map(_visible, text))
 
 
-def clock(timestamp: str) -> str:
-    """The local `HH:MM:SS` of an RFC 3339 time; of no time, dashes."""
+def _local(timestamp: str) -> datetime.datetime | None:
+    """The reader's own time of an RFC 3339 time; None of no time."""
     if not wire.valid_timestamp(timestamp):
-        return "--:--:--"
+        return None
     whole, _, rest = timestamp.partition(".")
     fraction = len(rest) - len(rest.lstrip("0123456789"))
     moment = datetime.datetime.fromisoformat(whole + rest[fraction:])
     try:
-        return moment.astimezone().strftime("%H:%M:%S")
+        return moment.astimezone()
     except (OverflowError, ValueError):  # the year 1 or 9999, at the wrong side of the world
-        return moment.strftime("%H:%M:%S")
+        return moment
+
+
+def clock(timestamp: str) -> str:
+    """The local `HH:MM:SS` of an RFC 3339 time; of no time, dashes."""
+    moment = _local(timestamp)
+    return "--:--:--" if moment is None else moment.strftime("%H:%M:%S")
+
+
+def day(timestamp: str) -> str:
+    """The local day of an RFC 3339 time, `Tuesday 2026-11-24`; of no time, nothing."""
+    moment = _local(timestamp)
+    return "" if moment is None else f"{moment:%A} {moment.date()}"
 
 
 #: What is shown of a message of one's own, in characters.
@@ -131,10 +172,44 @@ _MARKS: Final = {
 }
 
 
+def marks(message: wire.Message, authenticity: Authenticity) -> str:
+    """What is known of a message, each mark behind a space."""
+    return _MARKS[authenticity] + (" [ENCRYPTED]" if message.encrypted else "")
+
+
+def shown(text: str | None) -> str:
+    """What a message says, as it can be shown; of what cannot be opened, that."""
+    return "(cannot be opened)" if text is None else visible(text)
+
+
 def received_line(message: wire.Message, text: str | None, authenticity: Authenticity) -> str:
     """A message as its receiver reads it (docs/protocol.md, "What a receiver prints")."""
-    marks = _MARKS[authenticity]
-    marks += " [ENCRYPTED]" if message.encrypted else ""
-    shown = "(cannot be opened)" if text is None else visible(text)
     route = f"{visible(message.sender)} -> {visible(message.topic)}"
-    return f"[{clock(message.timestamp)}] {route}{marks}: {shown}"
+    return f"[{clock(message.timestamp)}] {route}{marks(message, authenticity)}: {shown(text)}"
+
+
+#: Letters on a red ground, for a line that nobody may miss.
+_ALARM: Final = "\x1b[1;97;41m{}\x1b[0m"
+
+
+def alarming(line: str, authenticity: Authenticity) -> str:
+    """`line` for a terminal with colours: what is not from whom it says stands out."""
+    return _ALARM.format(line) if authenticity is Authenticity.INVALID else line
+
+
+def key_changed_lines(user_id: str, old: str, new: str) -> tuple[str, ...]:
+    """What to say when the server has other keys for somebody than those that are pinned."""
+    who = visible(user_id)
+    return (
+        f"!!! The server has other keys for {who} than before. Somebody may be posing as {who}.",
+        f"  before: {visible(old)}",
+        f"  now:    {visible(new)}",
+        f"Ask {who}, aloud, for the code of /fingerprint. Only if theirs is the one of now:",
+        f"  /trust {who} {visible(new)}",
+    )
+
+
+def key_rotated_line(user_id: str, new: str) -> str:
+    """What to say when somebody has replaced their keys."""
+    who = visible(user_id)
+    return f"{who} has new keys, which the old ones vouch for; the fingerprint is {visible(new)}"

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from wschat.client import tls
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused, problem
@@ -76,11 +77,7 @@ class Dialler:
     async def _open(self, token: str) -> None:
         settings = self._settings
         url = f"wss://{settings.authority}/ws?token={quote(token)}"
-        factory = ConnectionFactory(self, url, self._keepalive)
-        endpoint = wrapClientTLS(
-            tls.connection_creator(settings.host, settings.insecure_tls),
-            HostnameEndpoint(self._reactor, settings.host.encode("idna"), settings.port),
-        )
+        factory, endpoint = self._factory(url), self._endpoint()
         self._opening, self._gone = Deferred(), Deferred()
         try:
             protocol: Any = await endpoint.connect(factory)
@@ -93,6 +90,17 @@ class Dialler:
         except CancelledError:
             protocol.transport.abortConnection()
             raise
+
+    def _factory(self, url: str) -> ConnectionFactory:
+        return ConnectionFactory(self, url, self._keepalive)
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        settings = self._settings
+        endpoint: IStreamClientEndpoint = wrapClientTLS(
+            tls.connection_creator(settings.host, settings.insecure_tls),
+            HostnameEndpoint(self._reactor, settings.host.encode("idna"), settings.port),
+        )
+        return endpoint
 
     # What the protocol tells.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from wschat import wire
 from wschat.client.accounts import RequestRefused
@@ -46,8 +47,15 @@ class Listener:
     a `RequestRefused`; with a `SessionOver` the client does not come back.
     """
 
-    def heard(self, heard: Heard) -> None:
-        """A message came; when this returns, it counts as handled."""
+    def heard(self, heard: Heard) -> Deferred[None] | None:
+        """
+        A message came; when this returns, it counts as handled.
+
+        When a Deferred is returned, that is so once it has fired.  Others are
+        heard meanwhile; when many are not handled yet, no more is read of the
+        connection.  With a `CancelledError` the message is given up: it and
+        all that comes behind it comes again next time.
+        """
 
     def refused(self, text: str, client_id: str | None) -> None:
         """The server did not take something; `client_id` says which message, if it is known."""
@@ -101,3 +109,10 @@ class Counters(msgspec.Struct):
     received: int
     refused: int
     reconnects: int
+    #: On the WebSocket, under TLS.
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    #: Of the last ping that was answered, in seconds.
+    round_trip: float | None = None
+    #: Messages that were sealed and could not be opened.
+    unopened: int = 0

@@ -7,11 +7,10 @@ to standard error.
 
 from __future__ import annotations
 
-import enum
-import getpass
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, NoReturn
 
 from twisted.internet import defer
@@ -19,21 +18,28 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall, react
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wschat import wire
-from wschat.client import console, keyring
-from wschat.client.accounts import ConnectionProblem, RequestRefused
+from wschat.client.accounts import ConnectionProblem
 from wschat.client.connection import Client
+from wschat.client.console import Broadcast, Direct, NotUnderstood, Slash
 from wschat.client.listener import Heard, Listener, SessionOver, State
+from wschat.client.narrator import Narrator, recipient
+from wschat.client.program import Exit, exit_for, in_colour, open_streams, prepare
 from wschat.client.session import QueueFull
-from wschat.client.settings import Settings, SettingsError
-from wschat.identity import BadKey, PrivateKey
+from wschat.client.settings import Settings
+from wschat.client.slash import FAILURES, Commands
+from wschat.identity import PrivateKey
+
+__all__ = ["Exit", "Terminal", "run", "run_terminal"]
 
 log = Logger(namespace="wschat.client")
+
+#: What writes down what happens on a terminal.
+Narrators = Callable[[Settings, Callable[[str], None]], Narrator]
 
 #: The longest line that is read, in bytes.
 MAX_LINE: Final = 1024 * 1024
@@ -41,99 +47,12 @@ MAX_LINE: Final = 1024 * 1024
 #: How long the end waits for a server that is away, in seconds.
 PATIENCE: Final = 30.0
 
-_AUTO_INTERVAL: Final = 30.0
-
-#: Messages of one's own whose receipts are shown; past that the oldest are shown none.
-_REMEMBERED: Final = 1000
-
-#: Why a question that was typed has no answer.
-_ANSWERED_WITH: Final = (
-    console.NotUnderstood,
-    ConnectionProblem,
-    RequestRefused,
-    QueueFull,
-    ValueError,
-)
+#: How often AUTO_MODE says something, in seconds.
+AUTO_INTERVAL: Final = 30.0
 
 #: At the end: how long the server may take to answer, in seconds, and how often it is asked.
 _ANSWER: Final = 5.0
 _TRIES: Final = 6
-
-
-class Exit(enum.IntEnum):
-    """How a program ended, for scripts (docs/clients.md, "Exit status")."""
-
-    DONE = 0
-    FAULT = 1
-    USAGE = 2
-    UNREACHABLE = 3
-    REFUSED = 4
-    NOT_ACCEPTED = 5
-
-
-def exit_for(error: Exception | None) -> Exit:
-    """The status for a client that never got in."""
-    return Exit.REFUSED if isinstance(error, RequestRefused) else Exit.UNREACHABLE
-
-
-def note(text: str) -> None:
-    """Say something about the program itself."""
-    print(f"* {console.visible(text)}", file=sys.stderr, flush=True)
-
-
-def receipt(mark: str, said: str) -> None:
-    """Say what became of a message of one's own; nothing of one that is not remembered."""
-    if said:
-        print(f"{mark} {said}", file=sys.stderr, flush=True)
-
-
-class Narrator(Listener):
-    """
-    A listener that writes down what happens.
-
-    `write` takes a line for standard output.
-    """
-
-    def __init__(self, settings: Settings, write: Callable[[str], None]) -> None:
-        self._settings = settings
-        self._write = write
-        #: Whether the client has been connected at all.
-        self.has_been_connected = False
-        self._delayed = ""  # why something is not stored, as long as that is so
-
-    def heard(self, heard: Heard) -> None:
-        self._write(console.received_line(heard.message, heard.text, heard.authenticity))
-
-    def refused(self, text: str, client_id: str | None) -> None:
-        note(text)
-
-    def delayed(self, text: str, client_id: str) -> None:
-        if text != self._delayed:  # … once, however often it is tried
-            note(f"{text} It is sent again by itself.")
-        self._delayed = text
-
-    def stored(self, client_id: str, message_id: int) -> None:
-        self._delayed = ""
-
-    def key_changed(self, user_id: str, old: str, new: str) -> None:
-        note(
-            f"!!! The server names other keys for {user_id} than before. Somebody may be posing as "
-            f"them. Old: {old}  New: {new}  When {user_id} says that it is so: /trust {user_id}"
-        )
-
-    def key_rotated(self, user_id: str, old: str, new: str) -> None:
-        note(f"{user_id} has new keys, which the old ones vouch for. Old: {old}  New: {new}")
-
-    def incomplete(self) -> None:
-        note("You were away for long: some of what was said is not kept any more.")
-
-    def changed(self, state: State, error: Exception | None) -> None:
-        if state is State.CONNECTED:
-            who = f"{self._settings.user_id} on {self._settings.authority}"
-            note(f"{'Back' if self.has_been_connected else 'Connected'} as {who}.")
-            self.has_been_connected = True
-        elif error is not None:
-            note(str(error))
 
 
 @implementer(IHalfCloseableProtocol)
@@ -148,13 +67,20 @@ class Terminal(LineReceiver, Listener):
     MAX_LENGTH = MAX_LINE
     transport: Any
 
-    def __init__(self, reactor: Any, settings: Settings, key: PrivateKey) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        key: PrivateKey,
+        narrator: Narrators = Narrator,
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._narrator = Narrator(settings, self.write_line)
+        self._narrator = narrator(settings, self.write_line)
         self._client = Client(reactor, settings, key, self)
+        self._commands = Commands(self._client, time.monotonic)
         self._failures = 0  # lines that were not accepted
-        self._said: dict[str, str] = {}  # what has no receipt yet, by client id
+        self._held: list[tuple[str, str | None]] | None = None
         self._ending = False
         self._closed = False
         self._away: IDelayedCall | None = None
@@ -174,16 +100,17 @@ class Terminal(LineReceiver, Listener):
         if self._ending:
             return
         try:
-            meaning = console.parse(line.decode("utf-8", "replace"))
-        except console.NotUnderstood as error:
-            self._fail(str(error))
+            meaning = self._narrator.parse(line.decode("utf-8", "replace"))
+        except NotUnderstood as error:
+            self._failures += 1
+            self._narrator.misread(error)
             return
-        if isinstance(meaning, console.Slash):
-            self._slash(meaning)
-        elif isinstance(meaning, console.Direct):
-            self._send(meaning.text, meaning.to)
-        elif isinstance(meaning, console.Broadcast):
-            self._send(meaning.text)
+        if isinstance(meaning, Slash) and meaning.name == "quit":
+            self._end()
+        elif isinstance(meaning, Slash):
+            self._work(self._answer(meaning))
+        elif meaning is not None:
+            self._send(meaning)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._fail(f"A line is longer than {MAX_LINE} bytes; it and the rest were not read.")
@@ -205,27 +132,28 @@ class Terminal(LineReceiver, Listener):
 
     # What the client tells.
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: Heard) -> Deferred[None] | None:
         self._narrator.heard(heard)
+        return None
 
     def refused(self, text: str, client_id: str | None) -> None:
-        said = self._said.pop(client_id or "", "")
-        self._fail(f"{said}: {text}" if said else text)
+        if self._held is not None:
+            self._held.append((text, client_id))
+            return
+        self._failures += 1
+        self._narrator.refused(text, client_id)
 
     def delayed(self, text: str, client_id: str) -> None:
         self._narrator.delayed(text, client_id)
 
     def stored(self, client_id: str, message_id: int) -> None:
         self._narrator.stored(client_id, message_id)
-        said = self._said.get(client_id, "")
-        receipt("✓", said)
-        if said.startswith("!"):
-            del self._said[client_id]
 
     def delivered(self, client_id: str, message_id: int) -> None:
-        receipt("✓✓", self._said.pop(client_id, ""))
+        self._narrator.delivered(client_id, message_id)
 
     def key_changed(self, user_id: str, old: str, new: str) -> None:
+        self._commands.key_changed(user_id, old, new)
         self._narrator.key_changed(user_id, old, new)
 
     def key_rotated(self, user_id: str, old: str, new: str) -> None:
@@ -253,67 +181,32 @@ class Terminal(LineReceiver, Listener):
 
     def _fail(self, text: str) -> None:
         self._failures += 1
-        note(text)
+        self._narrator.noted(text)
 
-    def _send(self, text: str, to: str | None = None) -> None:
-        to = wire.BROADCAST if to is None else to
+    def _send(self, meaning: Direct | Broadcast) -> None:
+        held: list[tuple[str, str | None]] = []
+        self._held = held  # what is refused at once is told after what it is about
         try:
-            self._said[self._client.send(to, text)] = console.sent_label(to, text)
-            if len(self._said) > _REMEMBERED:
-                del self._said[next(iter(self._said))]
+            asked_id = self._narrator.client_id(meaning)
+            client_id = self._client.send(recipient(meaning), meaning.text, asked_id)
+            self._narrator.accepted(client_id, meaning)
         except (QueueFull, ValueError) as error:
-            self._fail(str(error))
+            self._failures += 1
+            self._narrator.failed(meaning, str(error))
+        self._held = None
+        for text, refused_id in held:
+            self.refused(text, refused_id)
         self._work(self._await_room())
 
     async def _await_room(self) -> None:
         await self._client.room()
 
-    def _slash(self, slash: console.Slash) -> None:
-        if slash.name == "users":
-            self._work(self._show_users())
-        elif slash.name == "history":
-            self._work(self._show_history(slash.rest))
-        elif slash.name in ("fingerprint", "trust"):
-            self._work(self._show_keys(slash))
-        elif slash.name == "quit":
-            self._end()
-        elif slash.name == "help":
-            for line in console.HELP:
-                self.write_line(line)
-        else:
-            self._fail(f"/{slash.name} is not known. More: /help")
-
-    async def _show_keys(self, slash: console.Slash) -> None:
-        user_id = slash.rest.removeprefix("@")
+    async def _answer(self, slash: Slash) -> None:
         try:
-            if slash.name == "trust":
-                old, new = await self._client.trust(user_id)
-                self.write_line(f"{console.visible(user_id)} is trusted. Old: {old}  New: {new}")
-            else:
-                code = await self._client.fingerprint(user_id)
-                self.write_line(f"{console.visible(user_id)}: {code}")
-        except (ConnectionProblem, RequestRefused) as error:
-            self._fail(str(error))
-
-    async def _show_history(self, rest: str) -> None:
-        try:
-            peer, count = console.parse_history(rest)
-            page = await self._client.history(peer, count)
-        except _ANSWERED_WITH as error:
-            self._fail(str(error))
-            return
-        for heard in page.messages:
-            self._narrator.heard(heard)
-        note(f"{len(page.messages)} messages" + (", and there are more." if page.more else "."))
-
-    async def _show_users(self) -> None:
-        try:
-            active = await self._client.accounts.active_users()
-        except (ConnectionProblem, RequestRefused) as error:
-            self._fail(str(error))
-            return
-        for title, users in (("Online", active.online), ("Offline", active.offline)):
-            self.write_line(f"{title}: {console.visible(', '.join(users)) or '-'}")
+            self._narrator.answered(slash, await self._commands.answer(slash))
+        except FAILURES as error:
+            self._failures += 1
+            self._narrator.failed(slash, str(error))
 
     def _work(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         """Do what takes its time; the next line is read afterwards."""
@@ -328,11 +221,12 @@ class Terminal(LineReceiver, Listener):
         if self._settings.auto_announce:
             self._client.broadcast(f"{self._settings.username} is now online")
         if self._settings.auto_mode:
-            self._auto.start(_AUTO_INTERVAL, now=False)
+            self._auto.start(AUTO_INTERVAL, now=False)
 
     def _say_something(self) -> None:
         counters = self._client.counters
-        self._send(f"{self._settings.username}: {counters.sent} sent, {counters.received} received")
+        name = self._settings.username
+        self._send(Broadcast(f"{name}: {counters.sent} sent, {counters.received} received"))
 
     # The end.
 
@@ -368,7 +262,7 @@ class Terminal(LineReceiver, Listener):
 
     def _give_up(self) -> None:
         self._away = None
-        note("The server did not come back: what was left has not been sent.")
+        self._narrator.noted("The server did not come back: what was left has not been sent.")
         self._finish(Exit.UNREACHABLE)
 
     def _finish(self, status: Exit) -> None:
@@ -397,60 +291,11 @@ class Terminal(LineReceiver, Listener):
         self.transport.loseConnection()
 
 
-def _ask_passphrase() -> str:
-    """The passphrase of the key file, from who sits at the terminal; empty without one."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        return ""
-    return getpass.getpass("Passphrase of the key: ")
-
-
-def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
-    """Who to be, and their key, from the environment; what is wrong with it ends the program."""
-    try:
-        settings = Settings.from_environ(environ)
-        if settings.private_key is not None:
-            key = PrivateKey.from_text(settings.private_key)
-        else:
-            path = keyring.key_path(settings.user_id, environ)
-            key, made = keyring.load_or_make(path, settings.key_passphrase, _ask_passphrase)
-            if made:
-                note(f"Made a private key for {settings.user_id}: {path}")
-    except BadKey as error:
-        note(f"WS_PRIVATE_KEY: {error}")
-        sys.exit(Exit.USAGE)
-    except (SettingsError, keyring.KeyringError) as error:
-        note(str(error))
-        sys.exit(Exit.USAGE)
-    if settings.debug:
-        globalLogBeginner.beginLoggingTo(
-            [textFileLogObserver(sys.stderr)], redirectStandardIO=False
-        )
-    if settings.insecure_tls:
-        note("INSECURE_TLS: nobody checks who the server is, so anybody can pose as it.")
-    return settings, key
-
-
-def usage(arguments: list[str], text: str) -> None:
-    """Answer `--help`, and end for any other argument: the environment says everything."""
-    if not arguments:
-        return
-    if arguments[0] in ("-h", "--help"):
-        print(text.strip())
-        sys.exit(Exit.DONE)
-    note(f"unexpected: {arguments[0]}; see --help")
-    sys.exit(Exit.USAGE)
-
-
-def run_terminal() -> NoReturn:
+def run(made: Callable[[Any], Terminal]) -> NoReturn:
     """Be a terminal until the input ends; the exit status says how it went."""
-    if sys.stdin is None:  # closed by whoever started the program: then it is at its end
-        os.open(os.devnull, os.O_RDONLY)
-    if sys.stdout is None:
-        os.open(os.devnull, os.O_WRONLY)
-    settings, key = prepare(os.environ)
 
     async def main(reactor: Any) -> None:
-        terminal = Terminal(reactor, settings, key)
+        terminal = made(reactor)
         StandardIO(terminal, reactor=reactor)
         ended: Deferred[None] = Deferred()
 
@@ -465,3 +310,15 @@ def run_terminal() -> NoReturn:
         raise SystemExit(status)
 
     react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+
+
+def run_terminal(narrator: Narrators | None = None) -> NoReturn:
+    """Chat on standard input and output, in lines, or as another narrator reads and writes."""
+    open_streams()
+    settings, key = prepare(os.environ)
+    coloured = in_colour(os.environ)
+
+    def lines(settings: Settings, write: Callable[[str], None]) -> Narrator:
+        return Narrator(settings, write, coloured=coloured)
+
+    run(lambda reactor: Terminal(reactor, settings, key, narrator or lines))

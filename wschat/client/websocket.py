@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -33,14 +35,65 @@ class Connection(WebSocketClientProtocol):
 
     log = Logger(namespace="wschat.autobahn", observer=_discard)
     client: Owner
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Of the last ping that was answered, in seconds.
+        self.round_trip: float | None = None
+        self._pinged: tuple[bytes | None, float] | None = None
+        self._held = False
 
     @property
     def can_send(self) -> bool:
         """Whether something can be sent; not any more, when a close has begun."""
         return bool(self.state == self.STATE_OPEN)
 
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes went out since it was opened."""
+        return int(self.trafficStats.outgoingOctetsWireLevel)
+
+    @property
+    def bytes_received(self) -> int:
+        return int(self.trafficStats.incomingOctetsWireLevel)
+
+    def hold(self) -> None:
+        """Read nothing for now: what comes stays where it is, and the server notices in the end."""
+        if not self._held:
+            self._held = True
+            self._pinged = None  # its answer would tell how long this lasts
+            self.transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._held:
+            self._held = False
+            self.transport.resumeProducing()
+
+    def abort(self) -> None:
+        """End the connection now, without a goodbye."""
+        self.transport.abortConnection()
+
+    def sendPing(self, payload: bytes | None = None) -> None:
+        self._pinged = None if self._held else (payload, self.factory.seconds())
+        super().sendPing(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        if self._pinged is not None and payload == self._pinged[0]:
+            self.round_trip = self.factory.seconds() - self._pinged[1]
+            self._pinged = None
+
+    def onAutoPingTimeout(self) -> None:
+        """A server that is not read cannot be heard to answer; it is still to hear from us."""
+        if self._held:
+            self._sendAutoPing()
+        else:
+            super().onAutoPingTimeout()
+
     def onOpen(self) -> None:
         self.client.opened(self)
+        self.sendPing(b"wschat")
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.client.received(payload)
@@ -55,8 +108,15 @@ class ConnectionFactory(WebSocketClientFactory):
     log = Connection.log
     noisy = False
 
-    def __init__(self, client: Owner, url: str, keepalive: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        client: Owner,
+        url: str,
+        keepalive: tuple[float, float],
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(url, protocols=[v1.SUBPROTOCOL])
+        self.seconds = seconds
         self._client = client
         self.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE,

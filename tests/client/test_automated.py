@@ -1,0 +1,146 @@
+"""Tests of `wschat.client.automated`: a client without a person."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.client.support import QuickTests, settings
+from wschat.client import automated
+from wschat.client.automated import Automated, metrics_interval
+from wschat.client.console import Direct
+from wschat.client.program import Exit
+from wschat.identity import PrivateKey
+
+
+class IntervalTests(SynchronousTestCase):
+    """`WS_METRICS_INTERVAL`."""
+
+    def test_interval(self) -> None:
+        """Any number of seconds from a tenth; anything else ends the program with 2."""
+        for text, seconds in (("", 30.0), ("0.1", 0.1), ("60", 60.0)):
+            self.assertEqual(metrics_interval({"WS_METRICS_INTERVAL": text}), seconds)
+        self.assertEqual(metrics_interval({}), 30.0)
+        self.patch(sys, "stderr", io.StringIO())
+        for text in ("soon", "0", "-1", "inf", "nan"):
+            wrong = {"WS_METRICS_INTERVAL": text}
+            error = self.assertRaises(SystemExit, metrics_interval, wrong)
+            self.assertEqual(error.code, 2)
+
+
+class AutomatedTests(QuickTests):
+    """An automated client at a whole server."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(sys, "stderr", io.StringIO())
+        self.patch(sys, "stdin", io.StringIO())
+
+    @property
+    def notes(self) -> str:
+        stream: Any = sys.stderr
+        return str(stream.getvalue())
+
+    def automated(self, **given: Any) -> Automated:
+        made = Automated(reactor, settings(self.port, "robot", **given), PrivateKey.generate())
+        self.output = StringTransport()
+        made._telling.clock = self.clock = Clock()
+        made.makeConnection(self.output)
+        self.addCleanup(lambda: Deferred.fromCoroutine(made.close()))
+        return made
+
+    async def test_stays(self) -> None:
+        """It stays when its input ends, after the last line; and tells metrics at an interval."""
+        self.start()
+        bob, ear = await self.connected("bob")
+        made = self.automated()
+        made.dataReceived(b"!one\n!two")
+        made.readConnectionLost()
+        made.readConnectionLost()
+        await ear.hears("two")
+        await bob.command("ping")
+        self.assertFalse(made.done.called)
+        self.clock.advance(29)
+        self.assertNotIn("metrics", self.notes)
+        self.clock.advance(1)
+        self.assertRegex(self.notes, r"\* metrics: sent \d, received 0, .*\n")
+
+    async def test_handlers(self) -> None:
+        """It answers those who ask it directly, counts what comes, and answers nothing else."""
+        self.start()
+        made = self.automated()
+        bob, ear = await self.connected("bob")
+        made.dataReceived(b"@bob here\n")
+        await ear.hears("here")
+        bob.broadcast('{"type": "ping", "id": 1}')
+        for text in ('{"type": "ping", "id": 2}', '{"type": 5}', "hello"):
+            bob.send("robot", text)
+        bob.send("robot", '{"type": "metrics", "id": 3}')
+        await ear.until(lambda: len(ear.texts) == 3)
+        pong, report = (json.loads(text or "") for text in ear.texts[1:])
+        self.assertEqual(pong, {"type": "pong", "id": 2})
+        self.assertEqual((report["type"], report["id"]), ("metrics_report", 3))
+        self.assertEqual(report["received"], 5)
+        self.clock.advance(30)
+        self.assertIn("; handled: ping 2, text 2, metrics 1\n", self.notes)
+
+    async def test_own(self) -> None:
+        """What it said itself is no message to it."""
+        self.start()
+        made = self.automated()
+        made.dataReceived(b'@robot {"type": "ping"}\n')
+        while b"robot -> robot" not in self.output.value():
+            await made._client.command("ping")
+        self.assertEqual(dict(made._kinds), {})
+
+    async def test_bounded(self) -> None:
+        """However many kinds of messages there are, a few are counted by name."""
+        self.start(message_rate="1000", message_burst="1000")
+        made = self.automated()
+        bob, _ = await self.connected("bob")
+        await bob.command("ping")
+        for number in range(50):
+            bob.broadcast(json.dumps({"type": f"kind {number}" + "x" * 50}))
+        while sum(made._kinds.values()) < 50:
+            await made._client.command("ping")
+        self.assertEqual(len(made._kinds), 21)
+        self.assertEqual(made._kinds["others"], 30)
+
+    async def test_interrupted(self) -> None:
+        """When it is to end, what is left goes out before; without anything left it just ends."""
+        self.start()
+        _, ear = await self.connected("bob")
+        made = self.automated()
+        made.dataReceived(b"@bob one\n")
+        await ear.hears("one")
+        made._send(Direct("bob", "two"))
+        made.interrupt()
+        self.assertEqual(await made.done, Exit.DONE)
+        await ear.hears("two")
+        made = self.automated()
+        made.interrupt()
+        self.assertEqual(await made.done, Exit.DONE)
+
+    async def test_given_up(self) -> None:
+        """A server that does not take what is left is not waited for longer than that."""
+        server = self.start()
+        _, ear = await self.connected("bob")
+        made = self.automated()
+        made.dataReceived(b"@bob one\n")
+        await ear.hears("one")
+        (mute,) = [c for c in cast(Any, server)._connections.connections if c.user_id == "robot"]
+        self.patch(mute.transport, "write", lambda data: None)
+        made._send(Direct("bob", "two"))
+        made._reactor = clock = Clock()
+        made.interrupt()
+        clock.advance(automated._GRACE)
+        self.assertEqual(await made.done, Exit.UNREACHABLE)
+        mute.transport.abortConnection()

@@ -1,0 +1,50 @@
+"""Text in the cells of a terminal, of which some characters take two and some none.  Pure."""
+
+from __future__ import annotations
+
+from prompt_toolkit.utils import get_cwidth as width
+
+__all__ = ["fit", "pad", "width", "wrap"]
+
+
+def fit(text: str, cells: int) -> str:
+    """As much of a text as has room; what is cut off has an ellipsis in its place."""
+    if width(text) <= cells:
+        return text
+    kept = _cut(text, cells - 1)
+    return f"{text[:kept]}…" if cells > 0 else ""
+
+
+def pad(text: str, cells: int) -> str:
+    """Exactly as many cells of text."""
+    fitting = fit(text, cells)
+    return fitting + " " * (cells - width(fitting))
+
+
+def wrap(text: str, cells: int) -> list[str]:
+    """
+    A text in lines of at most so many cells, broken at spaces where that can be.
+
+    There is at least one line, and in each at least one character.
+    """
+    lines = []
+    while width(text) > max(1, cells):
+        kept = max(1, _cut(text, cells))
+        space = text.rfind(" ", 0, kept + 1)
+        if space > 0:
+            lines.append(text[:space])
+            text = text[space + 1 :]
+        else:
+            lines.append(text[:kept])
+            text = text[kept:]
+    return [*lines, text]
+
+
+def _cut(text: str, cells: int) -> int:
+    """How many characters have room."""
+    used = 0
+    for number, character in enumerate(text):
+        used += width(character)
+        if used > cells:
+            return number
+    return len(text)

@@ -1,0 +1,100 @@
+"""How a client's program starts, and how it ends."""
+
+from __future__ import annotations
+
+import enum
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from wschat.client import console, keyring
+from wschat.client.accounts import RequestRefused
+from wschat.client.settings import Settings, SettingsError
+from wschat.identity import BadKey, PrivateKey
+
+
+class Exit(enum.IntEnum):
+    """How a program ended, for scripts (docs/clients.md, "Exit status")."""
+
+    DONE = 0
+    FAULT = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    NOT_ACCEPTED = 5
+
+
+def exit_for(error: Exception | None) -> Exit:
+    """The status for a client that never got in."""
+    return Exit.REFUSED if isinstance(error, RequestRefused) else Exit.UNREACHABLE
+
+
+def note(text: str) -> None:
+    """Say something about the program itself."""
+    print(f"* {console.visible(text)}", file=sys.stderr, flush=True)
+
+
+def _ask_passphrase() -> str:
+    """The passphrase of the key file, from who sits at the terminal; empty without one."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return ""
+    return getpass.getpass("Passphrase of the key: ")
+
+
+def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
+    """Who to be, and their key, from the environment; what is wrong with it ends the program."""
+    try:
+        settings = Settings.from_environ(environ)
+        if settings.private_key is not None:
+            key = PrivateKey.from_text(settings.private_key)
+        else:
+            path = settings.key_file or keyring.key_path(settings.user_id, environ)
+            key, made = keyring.load_or_make(path, settings.key_passphrase, _ask_passphrase)
+            if made:
+                note(f"Made a private key for {settings.user_id}: {path}")
+    except BadKey as error:
+        note(f"WS_PRIVATE_KEY: {error}")
+        sys.exit(Exit.USAGE)
+    except (SettingsError, keyring.KeyringError) as error:
+        note(str(error))
+        sys.exit(Exit.USAGE)
+    if settings.debug:
+        globalLogBeginner.beginLoggingTo(
+            [textFileLogObserver(sys.stderr)], redirectStandardIO=False
+        )
+    if settings.insecure_tls:
+        note("INSECURE_TLS: nobody checks who the server is, so anybody can pose as it.")
+    return settings, key
+
+
+def on_terminal() -> bool:
+    """Whether there is a person: both standard input and output are a terminal."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def in_colour(environ: Mapping[str, str]) -> bool:
+    """Whether standard output is a terminal that is meant to have colours."""
+    plain = environ.get("NO_COLOR") or environ.get("TERM", "dumb") == "dumb"
+    return not plain and sys.stdout is not None and sys.stdout.isatty()
+
+
+def usage(arguments: list[str], text: str) -> None:
+    """Answer `--help`, and end for any other argument: the environment says everything."""
+    if not arguments:
+        return
+    if arguments[0] in ("-h", "--help"):
+        print(text.strip())
+        sys.exit(Exit.DONE)
+    note(f"unexpected: {arguments[0]}; see --help")
+    sys.exit(Exit.USAGE)
+
+
+def open_streams() -> None:
+    """Whoever started the program may have closed its input or output: then they are at an end."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is None:
+        os.open(os.devnull, os.O_WRONLY)

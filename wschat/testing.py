@@ -1,0 +1,446 @@
+"""
+For tests of programs that talk: a whole server and its clients, in memory.
+
+Nothing here opens a socket, starts a thread or waits.  Time is a
+`task.Clock`, so whatever takes an hour takes no time, and the same happens
+each time.  docs/sdk.md has an example; no program that runs imports this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.task import Clock, Cooperator
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer
+from zope.interface import implementer
+
+from wschat import database, gate, store, web, websocket
+from wschat.accounts import Accounts
+from wschat.client.accounts import Accounts as ClientAccounts
+from wschat.client.chat import Chat
+from wschat.client.dialler import Dialler
+from wschat.client.handlers import Message, call_in_thread, out_of_thread
+from wschat.client.listener import Listener
+from wschat.client.settings import Encryption, Settings
+from wschat.client.websocket import ConnectionFactory
+from wschat.codes import CloseCode
+from wschat.hub import Hub
+from wschat.identity import PrivateKey
+from wschat.service import ChatService
+
+Result = TypeVar("Result")
+
+#: When it begins, in seconds since the epoch: 2026-11-22T10:00:00Z.
+NOW: Final = 1795341600.0
+
+SECRET: Final = "a secret of thirty-two bytes, or more"  # noqa: S105  # nobody is kept out by it
+
+#: What one read gives at most, and what may wait to be read before its writer is paused, in bytes.
+_READ: Final = 65536
+
+
+@dataclasses.dataclass
+class Limits:
+    """What a server in memory allows; generous unless a test is about it."""
+
+    message_rate: float = 1e6
+    message_burst: float = 1e6
+    max_message_size: int = 65536
+    outbox_bytes: int = 1024 * 1024
+    max_connections: int = 1000
+    max_sessions_per_user: int = 10
+    login_rate: float = 1e6
+    registration_rate: float = 1e6
+    allowed_origins: frozenset[str] = frozenset()
+    registration_open: bool = True
+    tls_port: int = 8443
+    offline_limit: int = 1000
+    retention: float = 30 * 86400
+
+
+class MemoryServer:
+    """A whole server, wired as `wschat.tap` does it; `secure` and `plain` are its sites."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        kept: store.Store | None = None,
+        commands: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`kept` is its store, one in memory unless given; `commands` are the operator's."""
+        self.limits = limits = limits or Limits()
+        self.clock = MemoryClock()
+        if kept is None:
+            engine = database.make_engine("sqlite://")
+            database.metadata.create_all(engine)
+            kept = store.Store(engine, _at_once, _at_once, offline_limit=limits.offline_limit)
+        self.accounts = Accounts(kept, SECRET, 86400, limits.registration_open)
+        self.accounts.load(kept.all_users())
+        self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
+        self.chat = ChatService(
+            self.hub,
+            self.accounts,
+            kept,
+            self.clock,
+            self.wall,
+            commands=dict(commands or {}),
+            batch_bytes=128 * 1024,
+            retention=limits.retention,
+        )
+        self.factory = websocket.ChatFactory(
+            self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
+        )
+        admission = gate.Admission(
+            self.accounts,
+            self.hub.registry,
+            self.wall,
+            allowed_origins=limits.allowed_origins,
+            max_connections=limits.max_connections,
+            max_sessions_per_user=limits.max_sessions_per_user,
+        )
+        pages = web.Web(
+            self.accounts,
+            self.hub.registry,
+            self.wall,
+            limits.login_rate,
+            limits.registration_rate,
+        )
+        door = gate.Gate(self.factory, admission)
+        self.secure = web.ChatSite(pages.secure(door), limits.allowed_origins)
+        self.plain = web.ChatSite(pages.plain(lambda: limits.tls_port), limits.allowed_origins)
+        for site in (self.secure, self.plain):
+            site.reactor = self.clock
+        self.chat.startService()
+        self.factory.start()
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return NOW + self.clock.seconds()
+
+
+def _at_once(function: Callable[..., Result], *args: Any) -> Deferred[Result]:
+    """A `store.Executor`."""
+    return execute(function, *args)
+
+
+class MemoryClock(Clock):
+    """A clock, and what else a client wants of a reactor."""
+
+    def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
+        self.callLater(0, function, *args)
+
+
+class World:
+    """A server, and programs that talk over it."""
+
+    def __init__(
+        self, limits: Limits | None = None, commands: Mapping[str, Any] | None = None
+    ) -> None:
+        self.server = MemoryServer(limits, None, commands)
+        self.clock = self.server.clock
+        #: Whether the server can be reached; connections that are open stay so.
+        self.reachable = True
+        self._chats: list[Chat] = []
+
+    def chat(
+        self,
+        user_id: str,
+        *,
+        session: str = "",
+        key: PrivateKey | None = None,
+        encryption: Encryption = Encryption.PREFERRED,
+        listener: Listener | None = None,
+        wait: bool = True,
+    ) -> Chat:
+        """Somebody's chat, connected unless that is not waited for."""
+        settings = Settings(
+            host="memory",
+            port=443,
+            user_id=user_id,
+            username=user_id,
+            private_key=None,
+            insecure_tls=False,
+            debug=False,
+            auto_announce=False,
+            auto_mode=False,
+            session=session,
+            encryption=encryption,
+        )
+        key = key or PrivateKey.generate()
+        chat = Chat(
+            self.clock,
+            settings,
+            key,
+            listener=listener,
+            pool=_Inline(self),
+            wall=self.server.wall,
+            accounts=_Accounts(self, settings, key),
+            dial=lambda *args, **options: _Dialler(self, *args, **options),
+        )
+        self._chats.append(chat)
+        return self.run(chat.open(wait=wait))
+
+    def run(
+        self, work: Deferred[Result] | Coroutine[Deferred[Any], Any, Result], seconds: float = 60.0
+    ) -> Result:
+        """
+        What something comes to, or raises, with as much time as that takes.
+
+        Raises `TimeoutError` when it takes longer than `seconds`.
+        """
+        deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+        results: list[Any] = []
+        deferred.addBoth(results.append)
+        end = self.clock.seconds() + seconds
+        while not results:
+            if not self._step(end):
+                raise TimeoutError(f"It takes longer than {seconds} s.")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        result: Result = results[0]
+        return result
+
+    def advance(self, seconds: float = 1.0) -> None:
+        """Let time pass, and everything happen that happens in it."""
+        end = self.clock.seconds() + seconds
+        while self._step(end):
+            pass
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def _step(self, end: float) -> bool:
+        """Go to the next moment at which something happens; false when that is after the end."""
+        now = self.clock.seconds()
+        moment = min((call.getTime() for call in self.clock.getDelayedCalls()), default=end + 1)
+        if moment > end:
+            return False
+        self.clock.advance(max(0.0, moment - now))
+        return True
+
+    def cut(self, user_id: str) -> None:
+        """End a user's connections without a goodbye; they come back within 20 seconds."""
+        for connection in list(self.server.factory.connections):
+            if connection.user_id == user_id:
+                connection.abort()
+
+    def close(self) -> None:
+        """Close every chat, then the server."""
+        for chat in self._chats:
+            self.run(chat.close())
+        self.run(self.server.factory.close_all(CloseCode.SHUTDOWN))
+        self.server.factory.stop()
+        self.run(self.server.chat.drain())
+
+    def endpoint(self) -> IStreamClientEndpoint:
+        """The way to the server, for whatever speaks HTTP or WebSocket."""
+        return _Endpoint(self)
+
+
+class _Inline:
+    """A `Pool` without threads: plain functions run in a turn of their own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def run(self, function: Callable[[Message], Any], message: Message) -> Deferred[Any]:
+        result: Deferred[Any] = Deferred()
+        self._world.clock.callLater(0, lambda: result.callback(call_in_thread(function, message)))
+        return result
+
+    def blocking(self, function: Callable[[], Deferred[Any]]) -> Any:
+        with out_of_thread():
+            return self._world.run(function())
+
+    def stop(self) -> None:
+        pass
+
+
+class _Accounts(ClientAccounts):
+    """A client's HTTP, to the server in memory."""
+
+    def __init__(self, world: World, settings: Settings, key: PrivateKey) -> None:
+        super().__init__(world.clock, settings, key)
+        self._agent = _Agent(world)
+
+
+class _Agent(Agent):
+    """An agent whose bodies are sent by the clock in memory, not by the real reactor."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock)
+        self._world = world
+
+    def _getEndpoint(self, uri: object) -> IStreamClientEndpoint:
+        return self._world.endpoint()
+
+    def request(self, method: bytes, uri: bytes, headers: Any = None, body: Any = None) -> Any:
+        if body is not None:
+            cooperator = Cooperator(scheduler=lambda work: self._world.clock.callLater(0, work))
+            body = FileBodyProducer(body._inputFile, cooperator)
+        return super().request(method, uri, headers, body)
+
+
+class _Dialler(Dialler):
+    """A client's WebSocket, to the server in memory."""
+
+    def __init__(self, world: World, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._world = world
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        return self._world.endpoint()
+
+    def _factory(self, url: str) -> ConnectionFactory:
+        factory = super()._factory(url)
+        factory.seconds = self._world.clock.seconds
+        factory._batched_timer = _Timer(self._world.clock)  # Autobahn's is of the real reactor …
+        factory.setProtocolOptions(serverConnectionDropTimeout=0)  # … as is this
+        return factory
+
+
+class _Timer:
+    """Autobahn's timer, by the clock in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def call_later(
+        self, delay: float, function: Callable[..., object], *args: Any, **named: Any
+    ) -> IDelayedCall:
+        return self._clock.callLater(delay, function, *args, **named)
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        if not self._world.reachable:
+            return fail(error.ConnectionRefusedError())
+        ends = _End(self._world.clock), _End(self._world.clock)
+        ends[0].peer, ends[1].peer = ends[1], ends[0]
+        address = IPv4Address("TCP", "203.0.113.5", 50000)
+        protocols: list[Any] = [
+            factory.buildProtocol(address)
+            for factory in (protocolFactory, self._world.server.secure)
+        ]
+        for end, protocol in zip(ends, protocols, strict=True):
+            end.protocol = protocol
+        for end, protocol in reversed(list(zip(ends, protocols, strict=True))):
+            protocol.makeConnection(end)
+        return succeed(protocols[0])
+
+
+@implementer(ITransport)
+class _End:
+    """One end of a connection."""
+
+    peer: _End
+    protocol: Any
+
+    def __init__(self, clock: MemoryClock) -> None:
+        self._clock = clock
+        self._came = bytearray()
+        self._end: Exception | None = None  # what comes behind that
+        self._producer: Any = None
+        self._producer_paused = False
+        self._paused = False
+        self._scheduled = False
+        self.connected = True
+        self.disconnecting = False
+
+    def write(self, data: bytes) -> None:
+        if not self.connected or self.disconnecting:
+            return
+        self.peer._came += data
+        self.peer._schedule()
+        if len(self.peer._came) > _READ and self._producer and not self._producer_paused:
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self.peer._end = error.ConnectionDone()
+            self.peer._schedule()
+            self._clock.callLater(0, self._lost, error.ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self.disconnecting = True
+        self._clock.callLater(0, self._lost, error.ConnectionAborted())
+        self._clock.callLater(0, self.peer._lost, error.ConnectionLost())
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        self._producer_paused = False
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._schedule()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "203.0.113.5", 50000)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "203.0.113.1", 443)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
+    def _schedule(self) -> None:
+        if not self._scheduled and (self._came or self._end):
+            self._scheduled = True
+            self._clock.callLater(0, self._read)
+
+    def _read(self) -> None:
+        self._scheduled = False
+        if self._paused or not self.connected:
+            return
+        if self._came:
+            data = bytes(self._came[:_READ])
+            del self._came[:_READ]
+            self.protocol.dataReceived(data)
+            self.peer._flow()
+        elif self._end is not None:
+            self._lost(self._end)
+        self._schedule()
+
+    def _flow(self) -> None:
+        if self._producer_paused and self._producer and len(self.peer._came) <= _READ:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+
+    def _lost(self, reason: Exception) -> None:
+        if self.connected:
+            self.connected = False
+            self.disconnecting = True
+            if self._producer is not None:
+                self._producer.stopProducing()
+            self.protocol.connectionLost(Failure(reason))
