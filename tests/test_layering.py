@@ -38,7 +38,7 @@ LAYERS: Final[dict[str, int]] = {
     **dict.fromkeys(
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
-    **dict.fromkeys(("accounts", "outbox", "websocket", "gate"), 2),
+    **dict.fromkeys(("accounts", "administration", "watch", "outbox", "websocket", "gate"), 2),
     **dict.fromkeys(("endpoint", "web", "datadir", "reactor"), 2),
     "service": 3,
     "tap": 4,

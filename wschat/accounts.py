@@ -138,6 +138,13 @@ class Accounts:
         """Take the users that the store has; before anything else is asked."""
         self.users.update({user.user_id: user for user in users})
 
+    def changed(self, user_id: str, user: User | None) -> None:
+        """An operator has changed a user, or removed them."""
+        if user is None:
+            self.users.pop(user_id, None)
+        else:
+            self.users[user_id] = user
+
     def user(self, user_id: str) -> User:
         """A registered user.  Raises `AccountError` (404)."""
         user = self.users.get(user_id)
@@ -190,9 +197,16 @@ class Accounts:
         return user
 
     def challenge(self, user_id: str, now: float) -> bytes:
-        """A challenge for a user to sign.  Raises `AccountError` (401) for an unknown one."""
-        if user_id not in self.users:
+        """
+        A challenge for a user to sign.
+
+        Raises `AccountError`: 401 for an unknown one, 403 for one who is
+        disabled.
+        """
+        user = self.users.get(user_id)
+        if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        _check_enabled(user)
         return self._challenges.issue(user_id, now)
 
     def login(self, user_id: str, signature: str, now: float) -> Token:
@@ -200,7 +214,7 @@ class Accounts:
         A token for the user who signed one of their outstanding challenges.
 
         Raises `AccountError`: 401 for an unknown user or a wrong signature,
-        400 when there is nothing to answer.
+        403 for one who is disabled, 400 when there is nothing to answer.
         """
         user = self.users.get(user_id)
         if user is None:
@@ -213,6 +227,7 @@ class Accounts:
         for challenge in reversed(outstanding):
             if identity.verify(user.public_key, challenge, signature):
                 self._challenges.use(challenge)
+                _check_enabled(user)
                 security.info("logged in {user_id}", user_id=user_id)
                 return self._token(user_id, now)
         security.warn("wrong signature for {user_id}", user_id=user_id)
@@ -230,7 +245,9 @@ class Accounts:
         The user whose token this is.
 
         Raises `AccountError` (401) for a token that is wrong or has ended,
-        for one that was given for an earlier key, and when the user is gone.
+        for one that was given for an earlier key or for a login that an
+        operator has ended, and when the user is gone; 403 for one who is
+        disabled.
         """
         try:
             claims = jwt.decode(
@@ -251,7 +268,17 @@ class Accounts:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
         if user.rotated_at is not None and issued < int(user.rotated_at):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is of an earlier key: log in.")
+        # A token knows its second alone: one of the same second may be of before.
+        if user.signed_out_at is not None and issued <= int(user.signed_out_at):
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The login was ended: log in again.")
+        _check_enabled(user)
         return user
+
+
+def _check_enabled(user: User) -> None:
+    if user.disabled_at is not None:
+        security.warn("{user_id} is disabled", user_id=user.user_id)
+        raise AccountError(HTTPStatus.FORBIDDEN, "The account is disabled.")
 
 
 def _renewed(user: User, step: rotation.Rotation, now: float) -> User:

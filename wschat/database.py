@@ -41,6 +41,18 @@ users = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("rotations", sa.Text),
     sa.Column("rotated_at", sa.Double),
+    sa.Column("disabled_at", sa.Double),
+    sa.Column("signed_out_at", sa.Double),
+)
+
+#: Users whom an operator has changed, the latest last: what a server that runs looks at.
+user_changes = sa.Table(
+    "user_changes",
+    metadata,
+    sa.Column("id", _id_type, primary_key=True, autoincrement=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 #: The messages.  A sender's client id names one message of theirs, however often it is sent.

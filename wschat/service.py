@@ -33,6 +33,7 @@ from wschat.questions import Questions
 from wschat.receipts import Receipts
 from wschat.store import Appended, DiskFull, Place, Store
 from wschat.timeouts import Timeouts
+from wschat.watch import Watch
 
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
@@ -106,6 +107,7 @@ class ChatService(Service):
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
         self._questions = Questions(store, hub.registry, self._presence)
+        self._watch = Watch(store, accounts, hub.registry)
         self._failing = False  # whether the last commit failed
         self._telling: IDelayedCall | None = None
         self._beat = LoopingCall(self._tick)
@@ -131,6 +133,7 @@ class ChatService(Service):
         self._commits.commit()
         for session in self._unresumed.expired(self._clock.seconds()):
             session.close(CloseCode.STALE)
+        self._watch.look()
         Deferred.fromCoroutine(self._save_seen())
 
     def _there(self) -> list[Place]:
