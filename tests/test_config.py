@@ -37,6 +37,8 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("allowed-origins", "WSCHAT_ALLOWED_ORIGINS", "ALLOWED_ORIGINS", frozenset()),
     ("commands", "WSCHAT_COMMANDS", None, ()),
     ("security-log-file", "WSCHAT_SECURITY_LOG_FILE", "SECURITY_LOG_FILE", None),
+    ("drain-seconds", "WSCHAT_DRAIN_SECONDS", None, 10.0),
+    ("config-file", "WSCHAT_CONFIG_FILE", None, None),
 )
 
 ADDRESS = ":PORT, HOST:PORT or a Twisted endpoint string"
@@ -81,6 +83,7 @@ WRONG = {
     "max-sessions-per-user": (WHOLE, ["0", "x"]),
     "offline-limit": (WHOLE, ["", "0", "-1", "10.0", "none"]),
     "retention-days": ("a number from 1", ["", "0", "0.5", "-1", "nan", "inf", "30d"]),
+    "drain-seconds": ("a number from 1", ["", "0.9", "inf", "10s"]),
     "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
     "allowed-origins": (
         ORIGINS,
@@ -170,6 +173,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "allowed-origins": ("https://x", frozenset({"https://x"})),
     "commands": ("chat_commands", ("chat_commands",)),
     "security-log-file": ("/log", Path("/log")),
+    "drain-seconds": ("15", 15.0),
+    "config-file": ("/c.toml", Path("/c.toml")),
 }
 
 #: The options that nobody is shown: a key, and a URL that may have a password in it.
@@ -323,7 +328,7 @@ class PrecedenceTests(SynchronousTestCase):
     """Whoever is nearer to the command line wins."""
 
     def test_order(self) -> None:
-        """Option, `WSCHAT_NAME`, the classic variable, the default."""
+        """Option, `WSCHAT_NAME`, the classic variable, the file, the default."""
         options: dict[str, str | None] = {"message-rate": "1"}
         own = {"WSCHAT_MESSAGE_RATE": "2"}
         classic = {"MESSAGE_RATE_LIMIT": "3"}
@@ -331,9 +336,16 @@ class PrecedenceTests(SynchronousTestCase):
             load(options, **own, **classic).message_rate,
             load(None, **own, **classic).message_rate,
             load(None, **classic).message_rate,
+            config.load({}, XDG, {"message-rate": "4"}).message_rate,
             load().message_rate,
         ]
-        self.assertEqual(found, [1, 2, 3, 10])
+        self.assertEqual(found, [1, 2, 3, 4, 10])
+
+    def test_said(self) -> None:
+        """Where a wrong value is from is said with it."""
+        error = self.assertRaises(ConfigError, config.load, {}, XDG, {"listen": "x"})
+        expected = f"--listen (from the configuration file): 'x' is not {ADDRESS}"
+        self.assertEqual(str(error), expected)
 
     def test_each(self) -> None:
         """Every option is read from each of its names."""

@@ -31,6 +31,7 @@ LAYERS: Final[dict[str, int]] = {
             "limits",
             "timeouts",
             "config",
+            "sources",
         ),
         0,
     ),
@@ -39,7 +40,7 @@ LAYERS: Final[dict[str, int]] = {
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
     **dict.fromkeys(("accounts", "administration", "watch", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(("endpoint", "web", "datadir", "reactor"), 2),
+    **dict.fromkeys(("endpoint", "web", "datadir", "reactor", "drain"), 2),
     "service": 3,
     "tap": 4,
 }

@@ -98,7 +98,8 @@ class Gate(Resource):
             security.warn("refused a WebSocket: {reason}", reason=text, address=address(request))
             return Answer(text, status)
         if self._factory.shutting_down:
-            return Answer(CloseCode.SHUTDOWN.reason, HTTPStatus.SERVICE_UNAVAILABLE)
+            reason = CloseCode.SHUTDOWN.reason
+            return Answer(reason, HTTPStatus.SERVICE_UNAVAILABLE, retry_after="1")
         wrong = _handshake_fault(request)
         if wrong is not None:
             return wrong

@@ -25,6 +25,7 @@ from wschat.catchup import CatchUp
 from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
 from wschat.commands import Command, Commands
 from wschat.commits import Commits, Entry, storable
+from wschat.drain import Farewell
 from wschat.expiry import Expiry
 from wschat.hub import Hub, Session
 from wschat.outbox import Outbox
@@ -110,6 +111,7 @@ class ChatService(Service):
         self._watch = Watch(store, accounts, hub.registry)
         self._failing = False  # whether the last commit failed
         self._telling: IDelayedCall | None = None
+        self._farewell: Farewell | None = None
         self._beat = LoopingCall(self._tick)
         self._beat.clock = clock
 
@@ -117,6 +119,15 @@ class ChatService(Service):
         super().startService()
         self._beat.start(_SAVE_INTERVAL, now=False)
         self._expiry.start()
+
+    def say_farewell(self) -> Deferred[None]:
+        """Tell sessions that the server ends; fires when all that they sent before has come."""
+        self._farewell = Farewell(self.hub.registry)
+        return self._farewell.heard
+
+    async def settle(self) -> None:
+        """Wait until all that has come is stored, delivered and answered."""
+        await self._commits.drain()
 
     async def drain(self) -> None:
         """Stop the timers, and wait until all that was received is stored and every place saved."""
@@ -196,6 +207,8 @@ class ChatService(Service):
         self._outboxes.pop(session, None)
         self._unresumed.discard(session)
         self._probing.discard(session)
+        if self._farewell is not None:
+            self._farewell.gone(session)
         self._presence.unwatch(session)
         self._commits.commit()  # the place of one who goes is saved at once
         if user_id not in self.hub.registry:

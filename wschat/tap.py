@@ -7,6 +7,7 @@ import datetime
 import importlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from twisted.logger import (
 from twisted.python import usage
 from zope.interface import provider
 
-from wschat import config, database, endpoint, gate, store, web, websocket
+from wschat import config, database, drain, endpoint, gate, sources, store, web, websocket
 from wschat.accounts import Accounts
 from wschat.codes import CloseCode
 from wschat.commands import Command
@@ -70,7 +71,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         try:
-            self.config = config.load(self, os.environ)
+            self.config = sources.load(self, os.environ)
         except config.ConfigError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -207,21 +208,39 @@ class Server(Service):
         )
 
     def stopService(self) -> Deferred[None]:
-        """Let nobody in, close what is open, store what was received; takes seconds at most."""
+        """
+        Let nobody in, and tell everybody; answer what was received, and close what is open.
+
+        It takes `--drain-seconds` at most: whatever hangs then is cut off.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        cut_off = threading.Timer(self._config.drain_seconds, _give_up)
+        cut_off.daemon = True
+        cut_off.start()
         try:
-            for port in self._ports:
-                await _maybe(port.stopListening())
-            await self._connections.close_all(CloseCode.SHUTDOWN)
-            self._connections.stop()
-            await self._chat.drain()
+            await self._drain(self._config.drain_seconds)
         except Exception:  # whatever went wrong: what was stored is kept
             log.failure("could not stop in good order")
         finally:
             self._clean_up()
+            cut_off.cancel()
+
+    async def _drain(self, seconds: float) -> None:
+        reactor, chat, connections = self._reactor, self._chat, self._connections
+        log.info("draining: {sessions} sessions", sessions=len(connections.connections))
+        for port in self._ports:
+            await _maybe(port.stopListening())
+        connections.let_nobody_in()
+        if not await drain.within(reactor, 0.4 * seconds, chat.say_farewell()):
+            log.warn("some sessions did not answer; they are closed all the same")
+        await drain.within(reactor, 0.2 * seconds, chat.settle())
+        await connections.close_all(CloseCode.SHUTDOWN, 0.2 * seconds)
+        connections.stop()
+        if not await drain.within(reactor, 0.1 * seconds, chat.drain()):
+            log.error("the database takes too long: what has no receipt may not be stored")
 
     def _clean_up(self) -> None:
         while self._cleanup:
@@ -245,6 +264,12 @@ def _public(value: str) -> str:
     """A `--database` value without what only its owner may see: user, password, parameters."""
     scheme, mark, rest = value.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
+
+
+def _give_up() -> None:
+    """The end took too long: nothing that it waits for is worth more time."""
+    print("wschat: the end took longer than --drain-seconds: cut off", file=sys.__stderr__)
+    os._exit(1)
 
 
 def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:

@@ -192,6 +192,12 @@ class KeyRotated(_Frame, tag="key_rotated"):
     user_id: str
 
 
+class Draining(_Frame, tag="draining"):
+    """The server is about to end: send nothing more, and connect again after so long."""
+
+    retry_after_ms: int
+
+
 Event = (
     Resumed
     | Delivery
@@ -203,6 +209,7 @@ Event = (
     | Presence
     | PresenceChanged
     | KeyRotated
+    | Draining
 )
 
 
