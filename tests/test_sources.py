@@ -111,6 +111,13 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(sources.live(before, now), (["message-rate"], ["data-dir", "listen"]))
         self.assertEqual(sources.live(before, before), ([], []))
 
+    def test_taken(self) -> None:
+        """What is taken is the new limits, and the rest as it was."""
+        before = config.load({"login-rate": "3"}, {})
+        now = config.load({"listen": ":1", "message-rate": "1"}, {})
+        expected = config.load({"message-rate": "1"}, {})
+        self.assertEqual(sources.with_live(before, now), expected)
+
     def test_which(self) -> None:
         """The whole set of those that are taken."""
         live = {setting.name for setting in config.SETTINGS if setting.live}

@@ -127,7 +127,7 @@ class Accounts:
         self._store = store
         self._secret = jwt_secret
         self._lifetime = token_lifetime
-        self._registration_open = registration_open
+        self.registration_open = registration_open
         self._challenges = Challenges()
         #: Every registered user, by id: asked about on the way of each message.
         self.users: dict[str, User] = {}
@@ -159,7 +159,7 @@ class Accounts:
         Raises `AccountError`: 403 when registration is closed, 400 for a name
         or key that is none; the Deferred fails with it (409) for a taken id.
         """
-        if not self._registration_open:
+        if not self.registration_open:
             raise AccountError(HTTPStatus.FORBIDDEN, "Registration is closed.")
         user = _checked(wanted, now)
         if user.user_id in self.users:

@@ -37,22 +37,22 @@ class Admission:
         self._accounts = accounts
         self._registry = registry
         self._wall = wall
-        self._origins = allowed_origins
-        self._max_connections = max_connections
-        self._max_sessions_per_user = max_sessions_per_user
+        self.allowed_origins = allowed_origins
+        self.max_connections = max_connections
+        self.max_sessions_per_user = max_sessions_per_user
 
     def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
         """The user's id, or the status and the line of a refusal."""
         origin = header(request, b"origin")
-        if origin is not None and not listed(origin, self._origins):
+        if origin is not None and not listed(origin, self.allowed_origins):
             return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
         try:
             user = self._accounts.authenticate(_token(request), self._wall())
         except AccountError as error:
             return error.status, error.text
-        if len(self._registry) >= self._max_connections:
+        if len(self._registry) >= self.max_connections:
             return HTTPStatus.SERVICE_UNAVAILABLE, "The server is full. Please try again later."
-        if self._registry.sessions(user.user_id) >= self._max_sessions_per_user:
+        if self._registry.sessions(user.user_id) >= self.max_sessions_per_user:
             return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections of this user."
         return user.user_id
 

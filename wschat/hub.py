@@ -233,6 +233,12 @@ class Hub:
         self._limiter = KeyedLimiter(message_rate, message_burst)
         self.registry = Registry()
 
+    def set_limits(self, message_rate: float, message_burst: float) -> None:
+        """Other rates, for every user, from now on."""
+        self.message_rate = message_rate
+        self.message_burst = message_burst
+        self._limiter.set(message_rate, message_burst)
+
     def count(self, user_id: str, now: float) -> None:
         """Count one frame of a user.  Raises `Refused` when they may not send it now."""
         if not self._limiter.allow(user_id, now):

@@ -10,6 +10,7 @@ The file is TOML: an option's name without the dashes before it, and its value.
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,3 +81,9 @@ def live(before: Config, now: Config) -> tuple[list[str], list[str]]:
         if getattr(before, setting.attribute) != getattr(now, setting.attribute)
     ]
     return [s.name for s in differ if s.live], [s.name for s in differ if not s.live]
+
+
+def with_live(before: Config, now: Config) -> Config:
+    """`before`, with those settings of `now` that a server that runs takes."""
+    taken = {s.attribute: getattr(now, s.attribute) for s in config.SETTINGS if s.live}
+    return dataclasses.replace(before, **taken)

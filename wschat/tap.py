@@ -6,17 +6,19 @@ import contextlib
 import datetime
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -30,12 +32,17 @@ from zope.interface import provider
 
 from wschat import config, database, drain, endpoint, gate, sources, store, web, websocket
 from wschat.accounts import Accounts
+from wschat.certificate import Certificate
 from wschat.codes import CloseCode
 from wschat.commands import Command
 from wschat.config import Config
 from wschat.datadir import DataDirectory
 from wschat.hub import Hub
+from wschat.reload import Reload
 from wschat.service import ChatService
+
+#: How often files are looked at that may have changed, in seconds.
+_LOOK_INTERVAL: Final = 1.0
 
 log = Logger(namespace="wschat")
 
@@ -82,17 +89,26 @@ def makeService(options: Options) -> Service:
 
     # Twisted's own reactors keep time by the wall: set back, it would stop every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return Server(options.config, reactor, time.time)
+    return Server(options.config, reactor, time.time, lambda: sources.load(options, os.environ))
 
 
 class Server(Service):
     """Everything, wired: it starts from the inside out, and stops from the outside in."""
 
-    def __init__(self, settings: Config, reactor: Any, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        reactor: Any,
+        wall: Callable[[], float],
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """`reread` reads the configuration again, its file included."""
         self._config = settings
+        self._reread = reread or (lambda: settings)
         self._reactor = reactor
         self._wall = wall
         self._ports: list[IListeningPort] = []
+        self._sites: list[web.ChatSite] = []
         self._cleanup: list[Callable[[], object]] = []
 
     def startService(self) -> None:
@@ -125,7 +141,9 @@ class Server(Service):
         kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
-        accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
+        registration_open = settings.registration == "open"
+        accounts = Accounts(kept, secret, settings.token_lifetime, registration_open)
+        self._accounts = accounts
         accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
         with _blaming("commands", ",".join(settings.commands)):
@@ -143,7 +161,7 @@ class Server(Service):
         self._connections = websocket.ChatFactory(
             self._chat, reactor, settings.max_message_size, settings.outbox_bytes
         )
-        admission = gate.Admission(
+        self._admission = admission = gate.Admission(
             accounts,
             hub.registry,
             wall,
@@ -151,7 +169,7 @@ class Server(Service):
             max_connections=settings.max_connections,
             max_sessions_per_user=settings.max_sessions_per_user,
         )
-        pages = web.Web(
+        self._pages = pages = web.Web(
             accounts, hub.registry, wall, settings.login_rate, settings.registration_rate
         )
         door = gate.Gate(self._connections, admission)
@@ -161,18 +179,17 @@ class Server(Service):
             certificate, key = directory.certificate(now)
         self._chat.startService()
         self._connections.start()
-        if settings.certificate is not None:
-            with _blaming("private-key", key):
-                key.read_bytes()
-            with _blaming("certificate", certificate):
-                certificate.read_bytes()
-                endpoint.check_certificate(certificate, key)
+        with _blaming("private-key", key):
+            key.read_bytes()
+        with _blaming("certificate", certificate):
+            shown = Certificate(certificate, key)
         with _blaming("listen", settings.listen):
             self._listen(
-                endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
+                endpoint.tls_endpoint(reactor, settings.listen, shown),
                 web.ChatSite(pages.secure(door), settings.allowed_origins),
                 "https",
             )
+        self._follow_files(shown)
         if settings.listen.startswith(("tcp", "unix")):
             log.warn("--listen is without TLS: something before it has to end TLS")
         if settings.http:
@@ -184,6 +201,49 @@ class Server(Service):
                     "http",
                 )
 
+    def _follow_files(self, certificate: Certificate) -> None:
+        """Read certificate and limits again: when their files change, and on SIGHUP."""
+        settings = self._config
+        files = [
+            Reload("certificate", lambda: (certificate.chain, certificate.key), certificate.load)
+        ]
+        if settings.config_file is not None:
+            path = settings.config_file
+            files.append(Reload("config-file", lambda: (path,), self._read_limits))
+
+        def look() -> None:
+            for file in files:
+                file.look()
+
+        looking = LoopingCall(look)
+        looking.clock = self._reactor
+        looking.start(_LOOK_INTERVAL, now=False)
+
+        def hang_up(number: int, frame: object) -> None:
+            for file in files:
+                self._reactor.callFromThread(file.load)
+
+        before = signal.signal(signal.SIGHUP, hang_up)
+        self._cleanup += [looking.stop, lambda: signal.signal(signal.SIGHUP, before)]
+
+    def _read_limits(self) -> None:
+        """Take the settings that can be taken while the server runs."""
+        now = self._reread()
+        taken, not_taken = sources.live(self._config, now)
+        if taken:
+            self._chat.set_limits(now.message_rate, now.message_burst)
+            self._pages.set_limits(now.login_rate, now.registration_rate)
+            self._accounts.registration_open = now.registration == "open"
+            self._admission.max_connections = now.max_connections
+            self._admission.max_sessions_per_user = now.max_sessions_per_user
+            self._admission.allowed_origins = now.allowed_origins
+            for site in self._sites:
+                site.allowed_origins = now.allowed_origins
+            self._config = sources.with_live(self._config, now)
+            log.info("changed: {names}", names=", ".join(taken))
+        if not_taken:
+            log.warn("not before a restart: {names}", names=", ".join(not_taken))
+
     def _open_security_log(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         file = os.fdopen(descriptor, "a", encoding="utf-8")
@@ -194,6 +254,7 @@ class Server(Service):
         self._cleanup += [file.close, lambda: globalLogPublisher.removeObserver(observer)]
 
     def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
+        self._sites.append(site)
         failures: list[Any] = []
         where.listen(site).addCallbacks(self._ports.append, failures.append)
         if failures:
