@@ -40,7 +40,9 @@ LAYERS: Final[dict[str, int]] = {
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
     **dict.fromkeys(("accounts", "administration", "watch", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(("endpoint", "web", "datadir", "reactor", "drain", "certificate", "reload"), 2),
+    **dict.fromkeys(
+        ("endpoint", "web", "datadir", "reactor", "drain", "certificate", "reload", "systemd"), 2
+    ),
     "service": 3,
     "tap": 4,
 }

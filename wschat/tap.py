@@ -30,7 +30,7 @@ from twisted.logger import (
 from twisted.python import usage
 from zope.interface import provider
 
-from wschat import config, database, drain, endpoint, gate, sources, store, web, websocket
+from wschat import config, database, drain, endpoint, gate, sources, store, systemd, web, websocket
 from wschat.accounts import Accounts
 from wschat.certificate import Certificate
 from wschat.codes import CloseCode
@@ -104,6 +104,7 @@ class Server(Service):
     ) -> None:
         """`reread` reads the configuration again, its file included."""
         self._config = settings
+        self._manager = systemd.Notifier(os.environ)
         self._reread = reread or (lambda: settings)
         self._reactor = reactor
         self._wall = wall
@@ -127,6 +128,7 @@ class Server(Service):
             log.critical("cannot start: {line}", line=line)  # for who has only the log
             sys.excepthook = _say_in_one_line
             raise StartError(line) from None
+        self._manager.tell(systemd.READY)
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
@@ -214,6 +216,8 @@ class Server(Service):
         def look() -> None:
             for file in files:
                 file.look()
+            if self._manager.watched:
+                self._manager.tell(systemd.WATCHDOG)
 
         looking = LoopingCall(look)
         looking.clock = self._reactor
@@ -275,6 +279,7 @@ class Server(Service):
         It takes `--drain-seconds` at most: whatever hangs then is cut off.
         """
         super().stopService()
+        self._manager.tell(systemd.STOPPING)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
