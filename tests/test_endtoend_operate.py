@@ -56,6 +56,7 @@ class Someone(Listener):
         user_id: str,
         home: Path,
         key: PrivateKey,
+        *,
         session: str = "",
         accounts: Fixed | None = None,
     ) -> None:
@@ -119,7 +120,7 @@ class OperateTests(EndToEnd):
     def someone(self, server: Server, user_id: str, session: str = "", **given: Any) -> Someone:
         """Somebody who connects, and is stopped in the end."""
         key = self.keys.setdefault(user_id, PrivateKey.generate())
-        someone = Someone(server, user_id, self.home, key, session, **given)
+        someone = Someone(server, user_id, self.home, key, session=session, **given)
         someone.client.startService()
         self.addCleanup(someone.client.stop)
         return someone

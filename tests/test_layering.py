@@ -47,6 +47,9 @@ LAYERS: Final[dict[str, int]] = {
     "tap": 4,
 }
 
+#: The parts of `wschat` that have a rule of their own.
+PARTS: Final = {"admin", "client", "migrations", "testing"}
+
 #: For each layer those that it may import.
 BELOW: Final = ({0}, {0}, {0, 1, 2}, {0, 1, 2}, {0, 1, 2, 3})
 
@@ -64,11 +67,11 @@ class Import(NamedTuple):
 
 
 def group(module: str) -> str:
-    """The rule that a module is under: `server`, `client`, `migrations`, `testing`, `programs`."""
+    """The rule that a module is under: `server`, or the name of a part of its own."""
     top, *inner = module.split(".")
     if top == "clients":
         return "programs"
-    return inner[0] if inner[:1] in (["client"], ["migrations"], ["testing"]) else "server"
+    return inner[0] if inner and inner[0] in PARTS else "server"
 
 
 def layer(module: str) -> int | None:
@@ -112,6 +115,8 @@ def _allowed(importer: str, imported: str) -> bool:
     source, target = group(importer), group(imported)
     if source == "testing":  # it has a server and clients, and nothing that runs has it
         return target in ("server", "client") and imported != "wschat.tap"
+    if source == "admin":  # it works beside a server, on what is stored
+        return target == "admin" or (target == "server" and layer(imported) in BELOW[2])
     if source == "programs":
         return target in ("client", "programs")
     if source == "client":
@@ -216,7 +221,8 @@ class SourceTests(SynchronousTestCase):
         sources = [
             path
             for name, path in self.modules.items()
-            if group(name) in ("server", "client", "testing") and path.name != "__init__.py"
+            if group(name) in ("server", "admin", "client", "testing")
+            and path.name != "__init__.py"
         ]
         missing = untested(sources, ROOT)
         if missing:
@@ -224,6 +230,8 @@ class SourceTests(SynchronousTestCase):
 
 
 KNOWN: Final = {f"wschat.{name}".rstrip(".") for name in LAYERS} | {
+    "wschat.admin",
+    "wschat.admin.context",
     "wschat.client",
     "wschat.client.session",
     "wschat.migrations.env",
@@ -247,6 +255,7 @@ GOOD: Final = (
     ("wschat.client.session", "from wschat import wire\nfrom wschat.client import session"),
     ("wschat.client.session", "from . import session\nfrom ..wire import Message\nimport twisted"),
     ("wschat.migrations.env", "from wschat.database import metadata"),
+    ("wschat.admin.users", "from wschat.admin.context import Context\nfrom wschat import store"),
     ("wschat.testing", "from wschat import service\nfrom wschat.client import session"),
     ("clients.message_bot", "from wschat.client.session import Session\nfrom wschat import client"),
 )

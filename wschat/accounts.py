@@ -229,11 +229,12 @@ class Accounts:
                 self._challenges.use(challenge)
                 _check_enabled(user)
                 security.info("logged in {user_id}", user_id=user_id)
-                return self._token(user_id, now)
+                return self.token(user_id, now)
         security.warn("wrong signature for {user_id}", user_id=user_id)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
 
-    def _token(self, user_id: str, now: float) -> Token:
+    def token(self, user_id: str, now: float) -> Token:
+        """A token for a user, whatever they proved."""
         expires = int(now + self._lifetime)
         claims = {"user_id": user_id, "iat": int(now), "exp": expires}
         return Token(

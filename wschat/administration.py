@@ -42,7 +42,7 @@ class Administration:
 
     def __init__(self, engine: sa.Engine) -> None:
         """`engine` is of a database whose schema is of this version."""
-        self._engine = engine
+        self.engine = self._engine = engine
         self._writing = engine.execution_options(writes=True)
         self._dialect = statements.dialect(engine)
 

@@ -412,6 +412,12 @@ def given(
     return Given(setting, None, None)
 
 
+def without_secrets(value: str) -> str:
+    """A `--database` value without what only its owner may see: user, password, parameters."""
+    scheme, mark, rest = value.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
+
+
 def default_data_dir(environ: Mapping[str, str]) -> str:
     """Where the data directory is when nobody says (XDG base directory specification)."""
     base = Path(environ.get("XDG_DATA_HOME", ""))

@@ -134,10 +134,11 @@ class Server(Service):
         settings, reactor, wall = self._config, self._reactor, self._wall
         with _blaming("data-dir", settings.data_dir):
             directory = DataDirectory(settings.data_dir)
+            self._cleanup.append(directory.hold().close)
         if settings.security_log_file is not None:
             with _blaming("security-log-file", settings.security_log_file):
                 self._open_security_log(settings.security_log_file)
-        with _blaming("database", _public(settings.database) or directory.path):
+        with _blaming("database", config.without_secrets(settings.database) or directory.path):
             engine = database.make_engine(database.database_url(settings.database, directory.path))
             database.migrate(engine)
         kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
@@ -324,12 +325,6 @@ def _blaming(option: str, value: object) -> Iterator[None]:
         (accepts,) = (s.accepts for s in config.SETTINGS if s.name == option)
         text = _one_line(error).removesuffix(".")
         raise StartError(f"--{option}: {str(value)!r}: {text}; it takes {accepts}") from error
-
-
-def _public(value: str) -> str:
-    """A `--database` value without what only its owner may see: user, password, parameters."""
-    scheme, mark, rest = value.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
 
 
 def _give_up() -> None:
