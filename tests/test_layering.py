@@ -115,15 +115,13 @@ def _allowed(importer: str, imported: str) -> bool:
     source, target = group(importer), group(imported)
     if source == "testing":  # it has a server and clients, and nothing that runs has it
         return target in ("server", "client") and imported != "wschat.tap"
-    if source == "admin":  # it works beside a server, on what is stored
-        return target == "admin" or (target == "server" and layer(imported) in BELOW[2])
     if source == "programs":
         return target in ("client", "programs")
     if source == "client":
         return target == "client" or (target == "server" and layer(imported) == 0)
     if target != "server":
-        return source == target == "migrations"
-    if source == "migrations":
+        return source == target and source in ("admin", "migrations")
+    if source in ("admin", "migrations"):  # they work on what is stored, beside a server
         return layer(imported) in BELOW[2]
     below = layer(importer)
     return below is not None and layer(imported) in BELOW[below]

@@ -48,9 +48,10 @@ class Watch:
         for user_id, user in changes.users.items():
             code = _end(self._accounts.users.get(user_id), user)
             self._accounts.changed(user_id, user)
-            if code is not None:
+            sessions = [] if code is None else self._registry.of(user_id)
+            if code is not None and sessions:
                 security.warn("{user_id}: {reason}", user_id=user_id, reason=code.reason)
-                for session in self._registry.of(user_id):
+                for session in sessions:
                     session.close(code)
 
     def _failed(self, failure: Failure) -> None:

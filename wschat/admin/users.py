@@ -44,15 +44,20 @@ def _add_key(parser: Any) -> None:
     parser.add_argument("--x25519-public-key", metavar="BASE64", help="the one to seal with")
 
 
-def _keys(context: Context, arguments: Namespace) -> tuple[str, str | None]:
-    """The public keys that a user is to have; a private one that is made is printed."""
+def _keys(arguments: Namespace) -> tuple[str, str | None, str | None]:
+    """The public keys that a user is to have, Ed25519 and X25519; and the private one made."""
     if not arguments.make_key:
-        return arguments.public_key, arguments.x25519_public_key
+        return arguments.public_key, arguments.x25519_public_key, None
     if arguments.x25519_public_key is not None:
         raise Failed("--make-key makes the X25519 key as well.")
     key = PrivateKey.generate()
-    context.say(f"WS_PRIVATE_KEY={key.to_text()}")
-    return key.public_key, key.x25519_public_key
+    return key.public_key, key.x25519_public_key, key.to_text()
+
+
+def _say_key(context: Context, private: str | None) -> None:
+    """Print a private key that was made: nobody has it but who reads this."""
+    if private is not None:
+        context.say(f"WS_PRIVATE_KEY={private}")
 
 
 def list_users(context: Context, arguments: Namespace) -> None:
@@ -69,10 +74,10 @@ def list_users(context: Context, arguments: Namespace) -> None:
 def add(context: Context, arguments: Namespace) -> None:
     """Make an account."""
     administration = context.administration(make=True)
-    public_key, x25519_public_key = _keys(context, arguments)
+    public, x25519, private = _keys(arguments)
     name = arguments.username or arguments.user_id
-    user = User(arguments.user_id, name, public_key, x25519_public_key, context.now)
-    administration.add(user, context.now)
+    administration.add(User(arguments.user_id, name, public, x25519, context.now), context.now)
+    _say_key(context, private)
 
 
 def disable(context: Context, arguments: Namespace) -> None:
@@ -93,6 +98,6 @@ def kick(context: Context, arguments: Namespace) -> None:
 def reset_key(context: Context, arguments: Namespace) -> None:
     """Give a user another key."""
     administration = context.administration()
-    administration.user(arguments.user_id)  # or no key is made
-    public_key, x25519_public_key = _keys(context, arguments)
-    administration.reset_key(arguments.user_id, public_key, x25519_public_key, context.now)
+    public, x25519, private = _keys(arguments)
+    administration.reset_key(arguments.user_id, public, x25519, context.now)
+    _say_key(context, private)
