@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from scripts.processes import Server
-from tests.endtoend import PATIENCE, WORD, EndToEnd, together
+from tests.endtoend import PATIENCE, WORD, EndToEnd, run, together
 from wschat.client import Client, Heard, Listener, Settings, State
 from wschat.client.accounts import Accounts
 from wschat.datadir import self_signed
@@ -316,6 +316,79 @@ class DrainUvloopTests(DrainTests):
     """… on uvloop."""
 
     server_reactor = "uvloop"
+
+
+class UserTests(OperateTests):
+    """The command `wschat`, beside a server that runs."""
+
+    async def wschat(self, server: Server, *arguments: str) -> list[str]:
+        """Run the command; what it prints."""
+        environ = {"HOME": str(self.home), "WSCHAT_DATA_DIR": str(server.data_dir)}
+        ended = await self.in_thread(run, ["wschat", *arguments], environ)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        return ended.stdout.splitlines()
+
+    async def test_users(self) -> None:
+        """
+        What an operator does to users, a server that runs does to their connections.
+
+        Who is kicked logs in again; who is disabled is told, and comes back
+        when they may; who is added is there; who is forgotten is gone.
+        """
+        server = await self.serve()
+        alice, bob = self.someone(server, "alice"), self.someone(server, "bob")
+        await together(*(p.until(lambda p=p: p.client.connected) for p in (alice, bob)))  # type: ignore[misc]
+
+        await self.wschat(server, "user", "kick", "alice")
+        await alice.until(lambda: alice.client.counters.reconnects == 1)
+        self.assertIn("(4003)", alice.problems[0])
+
+        await self.wschat(server, "user", "disable", "alice")
+        await alice.until(lambda: any("(4501)" in problem for problem in alice.problems))
+        await self.wschat(server, "user", "enable", "alice")
+        again = self.someone(server, "alice", "again")
+        await again.until(lambda: again.client.connected)
+
+        (line,) = await self.wschat(server, "user", "add", "charlie", "--make-key")
+        self.keys["charlie"] = PrivateKey.from_text(line.partition("=")[2])
+        charlie = self.someone(server, "charlie")
+        await charlie.until(lambda: charlie.client.connected)
+        charlie.say_to("bob")
+        await bob.until(lambda: bob.came == charlie.said)
+
+        await self.wschat(server, "forget", "charlie", "--yes")
+        await charlie.until(lambda: any("(4501)" in problem for problem in charlie.problems))
+        self.assertEqual(stored(server), [])
+        self.assertEqual(bob.problems, [])
+        self.assertTrue(await bob.answered())
+
+    async def test_backup_under_load(self) -> None:
+        """
+        A backup while everybody talks is a server like the first, and nobody notices.
+
+        It has every message that had a receipt when it was begun.
+        """
+        server = await self.serve("--message-rate=1000", "--message-burst=2000")
+        alice, bob = self.someone(server, "alice"), self.someone(server, "bob")
+        await together(*(p.until(lambda p=p: p.client.connected) for p in (alice, bob)))  # type: ignore[misc]
+        talking = LoopingCall(lambda: alice.say_to("bob"))
+        talking.clock = reactor
+        running = talking.start(0.005)
+        await alice.until(lambda: len(alice.receipts) > 100)
+        before = set(alice.receipts)
+        backup = self.directory()
+        await self.wschat(server, "backup", str(backup))
+        talking.stop()
+        await running
+        await alice.client.settled()
+        self.assertEqual((alice.problems, bob.problems), ([], []))
+        copy = await self.serve(data_dir=backup)
+        kept = [client_id for _, client_id in stored(copy)]
+        self.assertLessEqual(before, set(kept))
+        self.assertEqual(kept, alice.said[: len(kept)])
+        here = self.someone(copy, "bob", "new")
+        await here.until(lambda: here.client.connected)
+        self.assertTrue(await here.answered())
 
 
 class ManagerTests(OperateTests):

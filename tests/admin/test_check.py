@@ -7,6 +7,7 @@ import resource
 import time
 from pathlib import Path
 
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.admin.support import AdminTests
 from tests.stores import named
+from wschat import database
 from wschat.admin import check
 from wschat.admin.check import Finding, Grade, findings
 from wschat.admin.context import Context
@@ -33,12 +35,13 @@ class CheckTests(AdminTests):
         self.patch(check, "CHECKS", tuple(c for c in check.CHECKS if c is not check._clock))
         self.patch(resource, "getrlimit", lambda which: (100_000, 100_000))
 
-    def findings(
-        self, *names: str, environ: dict[str, str] | None = None, **options: str
-    ) -> list[Finding]:
+    def findings(self, *names: str, **options: str) -> list[Finding]:
+        return self.found({}, *names, **options)
+
+    def found(self, environ: dict[str, str], *names: str, **options: str) -> list[Finding]:
         given: dict[str, str | None] = {"data-dir": str(self.data_dir)}
         given |= {name.replace("_", "-"): value for name, value in options.items()}
-        return findings(Context(given, environ or {}, self.now.timestamp()), list(names))
+        return findings(Context(given, environ, self.now.timestamp()), list(names))
 
     def grades(self, about: str, *names: str, **options: str) -> list[Grade]:
         """The grades of what was found about something, but for good ones beside others."""
@@ -132,7 +135,7 @@ class CheckTests(AdminTests):
             ("secret" * 10, Grade.BAD),
             ("a" * 64, Grade.BAD),
         ):
-            found = self.findings(environ={"JWT_SECRET": secret})
+            found = self.found({"JWT_SECRET": secret})
             grades = {f.grade for f in found if f.about == "--jwt-secret"}
             self.assertEqual(max(grades), grade, secret)
             self.assertNotIn(secret, str(found))
@@ -187,7 +190,7 @@ class CheckTests(AdminTests):
             self.assertEqual(self.grades(about, **options), grades, options)
 
     def test_database(self) -> None:
-        """One that does not answer is bad; a password shows nowhere, and had better not be given."""
+        """One that does not answer is bad, and a password that everybody can see; it is not said."""
         file = Path(self.mktemp()).absolute()
         file.write_bytes(b"junk" * 1000)
         file.chmod(0o600)
@@ -195,13 +198,13 @@ class CheckTests(AdminTests):
         self.store("alice")
         self.assertEqual(self.grades("--database"), [Grade.GOOD])
         url = "postgresql+psycopg://me:quokka@192.0.2.1:1/chat?connect_timeout=1"
-        self.patch(check.database, "make_engine", self.unreachable)
+        self.patch(database, "make_engine", self.unreachable)
         found = [f for f in self.findings(database=url) if f.about == "--database"]
         self.assertEqual([f.grade for f in found], [Grade.WEAK, Grade.BAD, Grade.BAD])
         self.assertNotIn("quokka", str(found))
 
     def unreachable(self, url: object) -> None:
-        raise check.sa.exc.OperationalError("", {}, OSError("no answer"))
+        raise sa.exc.OperationalError("", {}, OSError("no answer"))
 
     def test_clock(self) -> None:
         """A clock that is behind what was stored is bad."""

@@ -22,16 +22,7 @@ class ArgumentTests(AdminTests):
         text = " ".join(" ".join(ended.lines).split())
         for setting in config.SETTINGS:
             self.assertIn(f"--{setting.name} ", text)
-        for command in [
-            "check",
-            "config",
-            "user",
-            "token",
-            "backup",
-            "restore",
-            "export",
-            "forget",
-        ]:
+        for command in ("check", "config", "user", "token", "backup", "restore", "forget"):
             self.assertIn(f" {command} ", text)
 
     def test_wrong(self) -> None:
