@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
 import signal
 import socket
 import sqlite3
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from scripts.processes import Server
+from scripts.processes import PROGRAMS, Process, Server
 from tests.endtoend import PATIENCE, WORD, EndToEnd, run, together
 from wschat.client import Client, Heard, Listener, Settings, State
 from wschat.client.accounts import Accounts
@@ -144,13 +146,7 @@ class CertificateTests(OperateTests):
 
     def shown(self, server: Server) -> bytes | None:
         """The certificate of a new connection, DER."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection(("127.0.0.1", server.tls_port), PATIENCE) as plain,
-            context.wrap_socket(plain) as tls,
-        ):
-            return tls.getpeercert(binary_form=True)
+        return _shown(server.tls_port)
 
     async def test_replaced(self) -> None:
         """
@@ -389,6 +385,74 @@ class UserTests(OperateTests):
         here = self.someone(copy, "bob", "new")
         await here.until(lambda: here.client.connected)
         self.assertTrue(await here.answered())
+
+
+#: Starts `twistd` with a listening socket, 3, as systemd does it.
+ACTIVATE = """
+import os, sys
+os.dup2(int(os.environ.pop("LISTENER")), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="wschat.socket")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class SocketTests(OperateTests):
+    """A socket that systemd holds."""
+
+    async def test_held(self) -> None:
+        """
+        The server speaks TLS on a socket that it was given.
+
+        Who connects while it restarts waits for the next one, and is not refused.
+        """
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+            listener.listen(100)
+            port = listener.getsockname()[1]
+            data_dir = self.directory()
+            first = await self.activated(listener, data_dir)
+            certificate = (data_dir / "certificate.pem").read_text()
+            shown = await self.in_thread(_shown, port)
+            self.assertEqual(shown, ssl.PEM_cert_to_DER_cert(certificate))
+            self.assertEqual(await first.end(), ENDED)
+            waiting = self.in_thread(_shown, port)
+            await self.activated(listener, data_dir)
+            self.assertEqual(await waiting, shown)
+
+    async def activated(self, listener: socket.socket, data_dir: Path) -> Process:
+        """Start a server on a socket, and wait until it listens."""
+        process = Process("server")
+        program = str(PROGRAMS / "twistd")
+        options = ["--nodaemon", "--pidfile=", f"--reactor={self.server_reactor}", "wschat"]
+        options += [f"--data-dir={data_dir}", "--http=none"]
+        options += ["--listen=systemd:domain=INET6:index=0"]
+        reactor.spawnProcess(
+            process,
+            sys.executable,
+            [sys.executable, "-c", ACTIVATE, program, *options],
+            env={"PATH": os.environ["PATH"], "HOME": str(data_dir), "LISTENER": "9"},
+            childFDs={0: "w", 1: "r", 2: "r", 9: listener.fileno()},
+        )
+        self.addCleanup(process.end)
+        await self.sees(process, "listening on https://")
+        return process
+
+
+class SocketUvloopTests(SocketTests):
+    """… on uvloop."""
+
+    server_reactor = "uvloop"
+
+
+def _shown(port: int) -> bytes | None:
+    """The certificate that whoever listens there shows, DER."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("localhost", port), PATIENCE) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        return tls.getpeercert(binary_form=True)
 
 
 class ManagerTests(OperateTests):

@@ -190,7 +190,7 @@ class CheckTests(AdminTests):
             self.assertEqual(self.grades(about, **options), grades, options)
 
     def test_database(self) -> None:
-        """One that does not answer is bad, and a password that everybody can see; it is not said."""
+        """One that does not answer is bad, and so is a password that everybody can see."""
         file = Path(self.mktemp()).absolute()
         file.write_bytes(b"junk" * 1000)
         file.chmod(0o600)
