@@ -146,7 +146,7 @@ class CertificateTests(OperateTests):
 
     def shown(self, server: Server) -> bytes | None:
         """The certificate of a new connection, DER."""
-        return _shown(server.tls_port)
+        return _shown("127.0.0.1", server.tls_port)
 
     async def test_replaced(self) -> None:
         """
@@ -412,10 +412,10 @@ class SocketTests(OperateTests):
             data_dir = self.directory()
             first = await self.activated(listener, data_dir)
             certificate = (data_dir / "certificate.pem").read_text()
-            shown = await self.in_thread(_shown, port)
+            shown = await self.in_thread(_shown, "::1", port)
             self.assertEqual(shown, ssl.PEM_cert_to_DER_cert(certificate))
             self.assertEqual(await first.end(), ENDED)
-            waiting = self.in_thread(_shown, port)
+            waiting = self.in_thread(_shown, "::1", port)
             await self.activated(listener, data_dir)
             self.assertEqual(await waiting, shown)
 
@@ -444,12 +444,12 @@ class SocketUvloopTests(SocketTests):
     server_reactor = "uvloop"
 
 
-def _shown(port: int) -> bytes | None:
+def _shown(host: str, port: int) -> bytes | None:
     """The certificate that whoever listens there shows, DER."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection(("localhost", port), PATIENCE) as plain,
+        socket.create_connection((host, port), PATIENCE) as plain,
         context.wrap_socket(plain) as tls,
     ):
         return tls.getpeercert(binary_form=True)
