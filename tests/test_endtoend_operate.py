@@ -32,6 +32,15 @@ from wschat.identity import PrivateKey
 CONNECTED = 500
 TALKING = 40
 
+#: How often each of them says something, in seconds.
+PAUSE = 0.02
+
+#: The limits of a server on which so many talk.
+GENEROUS = (
+    *("--message-rate=100", "--message-burst=200"),
+    *("--login-rate=100000", "--registration-rate=100000"),
+)
+
 #: The status of a server that ended in good order: by the signal, once all was done.
 ENDED = -signal.SIGTERM
 
@@ -255,7 +264,7 @@ class DrainTests(OperateTests):
         All come back by themselves, not all at once; what has a receipt is
         stored, once, and reaches whom it is for, once.
         """
-        server = await self.serve("--message-rate=100", "--message-burst=200", "--login-rate=10000")
+        server = await self.serve(*GENEROUS)
         names = [f"u{number:02}" for number in range(TALKING)]
         people = [self.someone(server, name) for name in names]
         await together(*(p.until(lambda p=p: p.client.connected) for p in people))  # type: ignore[misc]
@@ -267,7 +276,7 @@ class DrainTests(OperateTests):
 
         talking = LoopingCall(talk)
         talking.clock = reactor
-        talking.start(0.02)
+        talking.start(PAUSE)
 
         def quiet() -> None:
             if talking.running:
@@ -284,13 +293,7 @@ class DrainTests(OperateTests):
         for person in people:
             (problem,) = person.problems
             self.assertIn("(4001)", problem)
-        server = await self.serve(
-            "--message-rate=100",
-            "--message-burst=200",
-            "--login-rate=10000",
-            data_dir=server.data_dir,
-            tls_port=server.tls_port,
-        )
+        server = await self.serve(*GENEROUS, data_dir=server.data_dir, tls_port=server.tls_port)
         await together(
             *(p.until(lambda p=p: p.client.counters.reconnects > 0) for p in people)  # type: ignore[misc]
         )
@@ -306,6 +309,33 @@ class DrainTests(OperateTests):
             listener = people[(number + 1) % TALKING]
             await listener.until(lambda at=listener, m=mine: len(at.came) >= len(m))  # type: ignore[misc]
             self.assertEqual(listener.came, mine)
+
+    async def test_nobody_answers(self) -> None:
+        """A client that hears nothing any more holds up the end for a while, and no longer."""
+        server = await self.serve("--drain-seconds=2")
+        alice = self.chat(server, "alice")
+        await self.sees(alice, "Connected as alice")
+        alice.signal("STOP")
+        self.addCleanup(alice.signal, "CONT")
+        self.assertEqual(await server.process.end("TERM"), ENDED)
+        await self.sees(server.process, "some sessions did not answer")
+
+    async def test_database_hangs(self) -> None:
+        """A database that somebody else holds does not hold up the end: nothing has a receipt."""
+        server = await self.serve("--drain-seconds=2")
+        alice = self.someone(server, "alice")
+        await alice.until(lambda: alice.client.connected)
+        path = server.data_dir / "wschat.sqlite3"
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            alice.say_to("alice")
+            self.assertEqual(await server.process.end("TERM"), 1)
+            self.assertIn("cut off", server.process.lines[-1])
+            holder.execute("ROLLBACK")
+        self.assertEqual(alice.receipts, [])
+        server = await self.serve(data_dir=server.data_dir, tls_port=server.tls_port)
+        await alice.client.settled()
+        self.assertEqual([client_id for _, client_id in stored(server)], alice.said)
 
 
 class DrainUvloopTests(DrainTests):
