@@ -60,7 +60,7 @@ class TextTests(SynchronousTestCase):
         rows = re.findall(r"^\| `--([a-z-]+)` \| `?([^`|]*?)`? \|", README, re.MULTILINE)
         self.assertGreater(len(rows), 5)
         for name, default in rows:
-            if name not in ("data-dir", "database", "commands", "allowed-origins"):
+            if name not in ("data-dir", "database", "commands", "allowed-origins", "config-file"):
                 self.assertEqual(settings[name].default, default, name)
 
     def test_links(self) -> None:
