@@ -107,6 +107,21 @@ class TokenBucketTests(SynchronousTestCase):
         self.assertTrue(bucket.allow(start + later + wait + 1e-6))
 
 
+class SetTests(SynchronousTestCase):
+    """Limits that change."""
+
+    def test_set(self) -> None:
+        """From then on the new ones hold, for keys that are known as well."""
+        limiter = KeyedLimiter(1, 1)
+        self.assertTrue(limiter.allow("a", 0))
+        self.assertFalse(limiter.allow("a", 0))
+        limiter.set(10, 3)
+        self.assertEqual([limiter.allow("a", 0) for _ in range(4)], [True, True, True, False])
+        self.assertAlmostEqual(limiter.wait("a", 0), 0.1)
+        limiter.set(1, 1)
+        self.assertEqual([limiter.allow("a", 0) for _ in range(2)], [True, False])
+
+
 class KeyedLimiterTests(SynchronousTestCase):
     """A bucket for each key."""
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import stat
 import sys
 import threading
@@ -21,6 +22,7 @@ from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint, c
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -38,7 +40,7 @@ from tests.support import (
     submission,
     take_frame,
 )
-from wschat import config
+from wschat import config, sources
 from wschat.identity import PrivateKey, decode_base64
 from wschat.tap import Options, Server, StartError, makeService
 
@@ -364,6 +366,69 @@ class ServerTests(_ServerTests):
         self.start()
         await self.token("alice")
         self.assertEqual(stat.S_IMODE(self.home.stat().st_mode), 0o700)
+
+
+class ReloadTests(_ServerTests):
+    """What a server takes while it runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = Path(self.mktemp())
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+
+    async def reloaded(self, text: str) -> None:
+        """Write the configuration file, and tell the server with SIGHUP."""
+        self.file.write_text(text)
+        seen = len(self.events)
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not any(
+            event.get("option") == "config-file" for event in self.events[seen:]
+        ):  # its turn comes
+            await deferLater(reactor, 0)
+
+    async def test_limits(self) -> None:
+        """Rates, registration, sessions and origins are the file's; nobody is disconnected."""
+        self.file.write_text("")
+        given: dict[str, str | None] = {
+            "data-dir": str(self.home),
+            "listen": "127.0.0.1:0",
+            "http": "none",
+            "config-file": str(self.file),
+        }
+        settings = sources.load(given, {})
+        server = Server(settings, reactor, time.time, lambda: sources.load(given, {}))
+        server.startService()
+        self.addCleanup(self.stop, server)
+        token = await self.token("alice")
+        alice = await self.websocket(token)
+        await self.reloaded(
+            'registration = "closed"\nlogin-rate = 1\nmax-sessions-per-user = 1\n'
+            'allowed-origins = ["https://chat.example"]\nretention-days = 9\n'
+        )
+        web = await self.connect("https")
+        key = PrivateKey.generate().public_key
+        body = {"user_id": "bob", "username": "", "public_key": key}
+        self.assertEqual((await self.request(web, "POST", "/auth/register", body)).status, 403)
+        answers = [
+            (await self.request(web, "POST", "/auth/login", {"user_id": "alice"})).status
+            for _ in range(2)
+        ]
+        self.assertEqual(answers, [200, 429])
+        assert web.transport is not None
+        web.transport.write(request_head("GET", f"/ws?token={token}", 0, UPGRADE))
+        self.assertEqual((await web.response()).status, 429)
+        origin = {"origin": "https://chat.example"}
+        web.transport.write(request_head("GET", "/health", 0, origin))
+        allowed = (await web.response()).headers["access-control-allow-origin"]
+        self.assertEqual(allowed, "https://chat.example")
+        said = [e["names"] for e in self.events if "names" in e]
+        self.assertEqual(len(said), 2)
+        self.assertEqual(said[1], "retention-days")
+        await self.reloaded("registration = 'maybe'\n")
+        assert alice.transport is not None
+        alice.transport.write(client_frame(TEXT, submission("alice", "still here")))
+        _, payload = await alice.frame()
+        self.assertEqual(json.loads(payload)["body"]["content"], "still here")
 
 
 class BusyReactor(MemoryReactorClock):

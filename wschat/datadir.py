@@ -140,9 +140,10 @@ class DataDirectory:
         file = os.fdopen(descriptor, "r+b")
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.close()
-            raise
+            text = "Used by a server, or being restored"
+            raise BlockingIOError(errno.EAGAIN, text, str(self.path)) from None
         return file
 
     def certificate(self, now: datetime.datetime) -> tuple[Path, Path]:

@@ -224,7 +224,12 @@ class Server(Service):
         looking.clock = self._reactor
         looking.start(_LOOK_INTERVAL, now=False)
 
+        on_terminal = os.isatty(0)
+
         def hang_up(number: int, frame: object) -> None:
+            if on_terminal and not os.isatty(0):  # it is gone, and that is what this says
+                self._reactor.callFromThread(self._reactor.stop)
+                return
             for file in files:
                 self._reactor.callFromThread(file.load)
 
