@@ -186,13 +186,13 @@ class Server(Service):
             key.read_bytes()
         with _blaming("certificate", certificate):
             shown = Certificate(certificate, key)
+        self._follow_files(shown)
         with _blaming("listen", settings.listen):
             self._listen(
                 endpoint.tls_endpoint(reactor, settings.listen, shown),
                 web.ChatSite(pages.secure(door), settings.allowed_origins),
                 "https",
             )
-        self._follow_files(shown)
         if settings.listen.startswith(("tcp", "unix")):
             log.warn("--listen is without TLS: something before it has to end TLS")
         if settings.http:
