@@ -89,7 +89,7 @@ class Command(Generic[Arguments, Result]):
     def arguments(self, params: msgspec.Raw) -> dict[str, Any]:
         """What the function takes besides who asks, from JSON.  Raises `CommandError`."""
         try:
-            given = wire.decode(self._parameters, b"{}" if params == b"null" else params)
+            given = wire.decode(self._parameters, b"{}" if bytes(params) == b"null" else params)
         except wire.Malformed as error:
             raise CommandError(str(error)) from None
         return {

@@ -203,7 +203,7 @@ async def _call_here(function: Callable[[], Any]) -> Outcome:
 
 
 def _not_begun(failure: Failure) -> Outcome:
-    return _failed(failure.value)  # no thread could be made
+    return Outcome(fault="no thread could be made for it")
 
 
 def _done(result: object) -> Outcome:
