@@ -388,7 +388,7 @@ class ThreadTests(TestCase):
                 thread.join(20)
 
     async def test_threads(self) -> None:
-        """Functions block in daemon threads of their own, side by side; answers are on the reactor."""
+        """Functions block in daemon threads of their own, side by side."""
         together = threading.Barrier(3, timeout=20)
         daemons: list[bool] = []
 
