@@ -320,11 +320,9 @@ class ChatService(Service):
 
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)
-        self._commands.answer(message, sender, lambda answer: self._send_answer(session, answer))
-
-    def _send_answer(self, session: Session, answer: wire.Message) -> None:
-        if session in self._outboxes:  # it may have gone meanwhile
-            session.answer(session.dialect.delivery(answer))
+        self._commands.answer(
+            message, sender, lambda answer: session.answer(session.dialect.delivery(answer))
+        )
 
     def _not_stored(self, batch: Sequence[Entry], failure: Failure) -> None:
         disk_full = failure.check(DiskFull) is not None
