@@ -133,6 +133,64 @@ class KeyringTests(SynchronousTestCase):
         self.path.parent.write_text("")
         self.assertRegex(self.refused(), "Not a directory|File exists")
 
+    def test_everybody(self) -> None:
+        """Whatever the umask, nobody else can write a directory that was made on the way."""
+        self.addCleanup(os.umask, os.umask(0))
+        load_or_make(self.path)
+        for path, mode in (
+            (self.path, 0o600),
+            (self.path.parent, 0o700),
+            (self.path.parent.parent, 0o700),
+        ):
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)
+
+    def test_open_to_others(self) -> None:
+        """A key that others could read is for its owner alone from then on."""
+        self.write(PrivateKey.generate().to_text().encode())
+        self.path.chmod(0o644)
+        load_or_make(self.path)
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    def test_open_to_others_for_good(self) -> None:
+        """When that cannot be changed, it is no secret, and not used as one."""
+        self.write(PrivateKey.generate().to_text().encode())
+        self.path.chmod(0o644)
+
+        def refuse(path: Path, mode: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(Path, "chmod", refuse)
+        self.assertIn("0600", self.refused())
+
+    def test_on_disk(self) -> None:
+        """The name of a new file is on disk before anybody is told of the key."""
+        self.path.parent.mkdir(parents=True)
+        synced: list[int] = []
+        fsync = os.fsync
+
+        def noted(descriptor: int) -> None:
+            synced.append(os.fstat(descriptor).st_ino)
+            fsync(descriptor)
+
+        self.patch(os, "fsync", noted)
+        load_or_make(self.path)
+        directory = self.path.parent.stat().st_ino
+        self.assertEqual(synced, [self.path.stat().st_ino, directory])
+        synced.clear()
+        Replacement(self.path, PrivateKey.generate()).done()
+        self.assertEqual(synced, [self.path.stat().st_ino, directory, directory])
+
+    def test_link(self) -> None:
+        """A file that is a link stays one when its text changes."""
+        self.cheap()
+        elsewhere = self.path.parent.parent.parent / "elsewhere.key"
+        self.path.parent.mkdir(parents=True)
+        elsewhere.write_text(PrivateKey.generate().to_text())
+        self.path.symlink_to(elsewhere.absolute())
+        load_or_make(self.path, "open sesame")
+        self.assertTrue(self.path.is_symlink())
+        self.assertTrue(elsewhere.read_text().startswith("argon2id"))
+
     def cheap(self) -> None:
         """Have passphrases cost next to nothing."""
         self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
@@ -265,6 +323,29 @@ class ReplacementTests(SynchronousTestCase):
             self.assertNotIn(key.to_text(), text)
         found, _ = load_or_make(self.path, "open sesame")
         self.assertEqual([key.to_text() for key in found.former], [self.old.to_text()])
+
+    def test_passphrase_unknown(self) -> None:
+        """A file under a passphrase is not replaced by one that is under none."""
+        self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
+        self.patch(argon2id, "MEMLIMIT_MODERATE", argon2id.MEMLIMIT_MIN)
+        load_or_make(self.path, "open sesame")
+        error = self.assertRaises(KeyringError, Replacement, self.path, self.new)
+        self.assertIn("passphrase", str(error))
+        self.assertEqual(self.files(), ["alice.key"])
+
+    def test_two_at_once(self) -> None:
+        """Of two programs that replace a key at once, one does: neither loses what is taken."""
+        waiting = self.path.with_name("alice.key.new")
+        fsync = os.fsync
+
+        def meanwhile(descriptor: int) -> None:
+            fsync(descriptor)
+            waiting.write_text(self.new.to_text())
+
+        self.patch(os, "fsync", meanwhile)
+        other = PrivateKey.generate((self.old,))
+        self.assertRaises(KeyringError, Replacement, self.path, other)
+        self.assertEqual(load_or_make(waiting)[0].to_text(), self.new.to_text())
 
     def test_trouble(self) -> None:
         """What the system does not let happen is said in a line."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,15 @@ from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
 _SEALED: Final = "argon2id"
 
 
-__all__ = ["KeyringError", "Replacement", "key_path", "load_or_make", "write_atomically"]
+__all__ = [
+    "KeyringError",
+    "Replacement",
+    "key_path",
+    "load_or_make",
+    "make_directory",
+    "writable",
+    "write_atomically",
+]
 
 
 class KeyringError(Exception):
@@ -46,8 +55,9 @@ def load_or_make(
     try:
         made = False
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            made = _make(path, passphrase)
+            make_directory(path.parent)
+            made = _make(path, PrivateKey.generate(), passphrase)
+        _shut(path)
         text = path.read_text("ascii")
         if text.startswith(_SEALED):
             return _parsed(_open(text, passphrase or (ask() if ask else ""))), made
@@ -71,21 +81,27 @@ class Replacement:
     """
 
     def __init__(self, path: Path, key: PrivateKey, passphrase: str = "") -> None:
-        """Write the key beside the file, as `NAME.new`; not over another that waits."""
+        """
+        Write the key beside the file, as `NAME.new`; not over another that waits.
+
+        A file that is under a passphrase has to be replaced by one that is.
+        """
         self._path = path
         self._waiting = path.with_name(f"{path.name}.new")
-        if self._waiting.exists():
-            raise KeyringError(
-                f"{self._waiting}: a replacement was interrupted.  When the login is refused, "
-                f"this is the key: rename it to {path.name}; else remove it."
-            )
         with self._trouble():
-            write_atomically(self._waiting, _text(key, passphrase))
+            if not passphrase and _is_sealed(path):
+                raise KeyringError(f"{path}: it is under a passphrase, which is not known here.")
+            if not _make(self._waiting, key, passphrase):
+                raise KeyringError(
+                    f"{self._waiting}: a replacement was interrupted.  When the login is refused, "
+                    f"this is the key: rename it to {path.name}; else remove it."
+                )
 
     def done(self) -> None:
         """The server has taken it: it is the key."""
         with self._trouble():
             os.replace(self._waiting, self._path)
+            _settle(self._path.parent)
 
     def void(self) -> None:
         """The server has not: forget it."""
@@ -98,6 +114,40 @@ class Replacement:
             yield
         except OSError as error:
             raise KeyringError(f"{self._waiting}: {error.strerror}.") from None
+
+
+def make_directory(path: Path) -> None:
+    """
+    Have a directory, for its owner alone, like all that are made on the way to it.
+
+    Whoever else can write one of them can put another in its place.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def writable(path: Path) -> bool:
+    """Whether a file can be replaced, or made."""
+    place = next(place for place in path.absolute().parents if place.exists())
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def _shut(path: Path) -> None:
+    """Nobody else is to read a key, whoever put it there."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        try:
+            path.chmod(mode & 0o700)
+        except OSError:
+            raise KeyringError(f"{path}: others can read it; its mode has to be 0600.") from None
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        return path.read_bytes().startswith(_SEALED.encode())
+    except FileNotFoundError:
+        return False
 
 
 def _text(key: PrivateKey, passphrase: str) -> str:
@@ -152,12 +202,24 @@ def _derived(passphrase: str, salt: bytes, operations: int, memory: int) -> byte
 
 def write_atomically(path: Path, text: str) -> None:
     """Have a file (0600) hold a text, or what it held before, whatever happens."""
+    path = path.resolve()  # a link stays one
     temporary = _temporary(path, text)
     try:
         os.replace(temporary, path)
     except OSError:
         temporary.unlink()
         raise
+    _settle(path.parent)
+
+
+def _settle(directory: Path) -> None:
+    """Have on disk what was renamed, as POSIX says: that is the directory's."""
+    with contextlib.suppress(OSError):  # a file system that has no such thing
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _temporary(path: Path, text: str) -> Path:
@@ -176,14 +238,15 @@ def _temporary(path: Path, text: str) -> Path:
     return temporary
 
 
-def _make(path: Path, passphrase: str) -> bool:
-    """Write a new key, whole or not at all, unless somebody else just did."""
-    temporary = _temporary(path, _text(PrivateKey.generate(), passphrase))
+def _make(path: Path, key: PrivateKey, passphrase: str) -> bool:
+    """Write a key, whole or not at all; False when there is a file already."""
+    temporary = _temporary(path, _text(key, passphrase))
     try:
         return _put(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        _settle(path.parent)
 
 
 def _put(temporary: Path, path: Path) -> bool:

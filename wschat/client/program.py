@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import getpass
 import os
@@ -52,7 +53,15 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
             key = PrivateKey.from_text(settings.private_key)
         else:
             path = settings.key_file or keyring.key_path(settings.user_id, environ)
-            key, made = keyring.load_or_make(path, settings.key_passphrase, _ask_passphrase)
+            asked: list[str] = []
+
+            def ask() -> str:
+                asked.append(_ask_passphrase())
+                return asked[-1]
+
+            key, made = keyring.load_or_make(path, settings.key_passphrase, ask)
+            if asked:  # what replaces the key comes under it as well
+                settings = dataclasses.replace(settings, key_passphrase=asked[-1])
             if made:
                 note(f"Made a private key for {settings.user_id}: {path}")
     except BadKey as error:
@@ -61,6 +70,10 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     except (SettingsError, keyring.KeyringError) as error:
         note(str(error))
         sys.exit(Exit.USAGE)
+    if settings.known_users is not None and not keyring.writable(settings.known_users):
+        note(
+            f"{settings.known_users} cannot be written: whose key is whose is forgotten at the end."
+        )
     if settings.debug:
         globalLogBeginner.beginLoggingTo(
             [textFileLogObserver(sys.stderr)], redirectStandardIO=False

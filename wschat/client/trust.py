@@ -20,7 +20,7 @@ import msgspec
 from twisted.logger import Logger
 
 from wschat.client.accounts import RequestRefused
-from wschat.client.keyring import write_atomically
+from wschat.client.keyring import make_directory, write_atomically
 
 _HEADER: Final = "# Keys of users, as wschat's clients saw them first; see docs/clients.md.\n"
 _NONE: Final = "-"
@@ -180,7 +180,7 @@ class KnownUsers:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other programs from changing a file that is replaced: a lock beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(path.parent)
     lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
