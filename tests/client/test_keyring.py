@@ -305,13 +305,30 @@ class ReplacementTests(SynchronousTestCase):
         self.assertEqual(self.present(), self.old.public_key)
 
     def test_interrupted(self) -> None:
-        """A key that waits is never written over: it may be the one that the server has."""
+        """A key that waits for the same is the one: the server may have it, or get it yet."""
+        Replacement(self.path, self.new)
+        again = Replacement(self.path, PrivateKey.generate((self.old,)))
+        self.assertEqual(again.key.to_text(), self.new.to_text())
+        again.void()
+        self.assertEqual(self.files(), ["alice.key", "alice.key.new"])
+        again.done()
+        self.assertEqual((self.present(), self.files()), (self.new.public_key, ["alice.key"]))
+
+    def test_another_waits(self) -> None:
+        """One that was to replace another key is not written over, and a person has to look."""
         Replacement(self.path, self.new)
         error = self.assertRaises(KeyringError, Replacement, self.path, PrivateKey.generate())
         self.assertIn("alice.key.new", str(error))
         self.assertNotIn(self.new.to_text(), str(error))
         waiting = self.path.with_name("alice.key.new")
         self.assertEqual(load_or_make(waiting)[0].to_text(), self.new.to_text())
+
+    def test_gone(self) -> None:
+        """What the server has taken is the key, whoever has taken away what waited."""
+        one, other = (Replacement(self.path, self.new) for _ in range(2))
+        one.done()
+        other.done()
+        self.assertEqual((self.present(), self.files()), (self.new.public_key, ["alice.key"]))
 
     def test_passphrase(self) -> None:
         """Under a passphrase is all of it."""
@@ -351,7 +368,9 @@ class ReplacementTests(SynchronousTestCase):
         """What the system does not let happen is said in a line."""
         replacement = Replacement(self.path, self.new)
         self.path.with_name("alice.key.new").unlink()
-        for step in (replacement.done, replacement.void):
-            self.assertIn("No such file", str(self.assertRaises(KeyringError, step)))
-        nowhere = self.path / "nowhere"
+        self.assertIn("No such file", str(self.assertRaises(KeyringError, replacement.void)))
+        self.path.unlink()
+        self.path.mkdir()
+        self.assertIn("directory", str(self.assertRaises(KeyringError, replacement.done)))
+        nowhere = self.path / "nowhere" / "alice.key"
         self.assertRaises(KeyringError, Replacement, nowhere, self.new)

@@ -69,6 +69,14 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(settings.key_passphrase, "open sesame")  # for the key's replacement
         self.assertNotIn("sesame", repr(settings))
 
+    def test_interrupted(self) -> None:
+        """A key that the server may have is pointed at: the login may need it."""
+        self.prepared()
+        path = Path(self.home) / "wschat" / "keys" / "alice.key"
+        path.with_name("alice.key.new").write_text("")
+        self.prepared()
+        self.assertIn("alice.key.new: a replacement was", self.written(sys.stderr))
+
     def test_forgetful(self) -> None:
         """Who cannot keep whose key is whose, is told: an attacker could be taken for a friend."""
         key = PrivateKey.generate().to_text()

@@ -131,24 +131,27 @@ class Accounts:
 
     async def rotate(self, new: PrivateKey, now: float) -> None:
         """
-        Have new keys.  Raises `RequestRefused`, `ConnectionProblem`.
+        Have new keys.
 
-        After a problem on the way the server is asked which keys it has; it
-        is raised when that, too, cannot be known.
+        When that was refused, or nobody knows, the server is asked which keys
+        it has.  Raises `RequestRefused` when it does not take them, and
+        `ConnectionProblem` when it may have, or may yet.
         """
         user_id = self._settings.user_id
         step = rotate(user_id, self._key, new, wire.format_time(now))
-        asked = Request(user_id, step)
+        failure: ConnectionProblem | RequestRefused | None = None
         try:
-            status, body = await self._request("POST", "/auth/rotate", asked)
+            status, body = await self._request("POST", "/auth/rotate", Request(user_id, step))
             if status != 200:
-                raise RequestRefused(_line(body) or f"The server answered {status}.")
-        except ConnectionProblem:
-            self.forget(user_id)
-            user = await self.user(user_id)
-            if user is None or user.public_key != new.public_key:
-                raise RequestRefused("The server did not take the new key.") from None
+                failure = RequestRefused(_line(body) or f"The server answered {status}.")
+        except ConnectionProblem as problem:
+            failure = problem
         self.forget(user_id)
+        if failure is not None:
+            user = await self.user(user_id)
+            self.forget(user_id)
+            if user is None or user.public_key != new.public_key:
+                raise failure
         self._key = new
 
     async def active_users(self) -> ActiveUsers:

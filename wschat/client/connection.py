@@ -275,14 +275,16 @@ class Client(Service):
 
         The key file has it as soon as the server does, and the old one to
         open what was sealed for that.  Raises `ValueError` when the key is in
-        no file, `KeyringError`, and when the server has the old key still
-        `RequestRefused`; `ConnectionProblem` when that is not known.
+        no file, `KeyringError`, and when the server does not take the new key
+        `RequestRefused`; `ConnectionProblem` when it may have, or may yet:
+        then the next call goes on with the same key.
         """
         path = self._settings.key_file
         if path is None:
             raise ValueError("The private key is not in a file.")
         new = identity.PrivateKey.generate((self._key, *self._key.former))
         replacement = Replacement(path, new, self._settings.key_passphrase)
+        new = replacement.key
         try:
             await self.accounts.rotate(new, self._wall())
         except RequestRefused:

@@ -29,9 +29,11 @@ _SEALED: Final = "argon2id"
 __all__ = [
     "KeyringError",
     "Replacement",
+    "interrupted",
     "key_path",
     "load_or_make",
     "make_directory",
+    "waiting_path",
     "writable",
     "write_atomically",
 ]
@@ -73,6 +75,19 @@ def load_or_make(
         raise KeyringError(f"{path}: {error.strerror}.") from None
 
 
+def waiting_path(path: Path) -> Path:
+    """Where the key waits that is to replace the one in a file."""
+    return path.with_name(f"{path.name}.new")
+
+
+def interrupted(path: Path) -> str:
+    """What to do when such a key is there and nobody knows whether the server has it."""
+    return (
+        f"{waiting_path(path)}: a replacement was interrupted.  When the login is refused, "
+        f"this is the key: rename it to {path.name}."
+    )
+
+
 class Replacement:
     """
     Another key for a file, which waits beside it until the server has taken it.
@@ -82,31 +97,41 @@ class Replacement:
 
     def __init__(self, path: Path, key: PrivateKey, passphrase: str = "") -> None:
         """
-        Write the key beside the file, as `NAME.new`; not over another that waits.
+        Write the key beside the file, as `NAME.new`.
 
-        A file that is under a passphrase has to be replaced by one that is.
+        When one waits there that was to replace the same key, the server may
+        have that, or get it yet: then `key` is that one.  A file that is
+        under a passphrase has to be replaced by one that is.
         """
         self._path = path
-        self._waiting = path.with_name(f"{path.name}.new")
+        self._waiting = waiting_path(path)
         with self._trouble():
             if not passphrase and _is_sealed(path):
                 raise KeyringError(f"{path}: it is under a passphrase, which is not known here.")
-            if not _make(self._waiting, key, passphrase):
-                raise KeyringError(
-                    f"{self._waiting}: a replacement was interrupted.  When the login is refused, "
-                    f"this is the key: rename it to {path.name}; else remove it."
-                )
+            self._again = not _make(self._waiting, key, passphrase)
+        self.key = self._interrupted(key, passphrase) if self._again else key
+        self._passphrase = passphrase
+
+    def _interrupted(self, key: PrivateKey, passphrase: str) -> PrivateKey:
+        found, _ = load_or_make(self._waiting, passphrase)
+        if [old.public_key for old in found.former] != [old.public_key for old in key.former]:
+            raise KeyringError(interrupted(self._path))
+        return found
 
     def done(self) -> None:
         """The server has taken it: it is the key."""
         with self._trouble():
-            os.replace(self._waiting, self._path)
+            try:
+                os.replace(self._waiting, self._path)
+            except FileNotFoundError:  # another program did that, or gave up
+                write_atomically(self._path, _text(self.key, self._passphrase))
             _settle(self._path.parent)
 
     def void(self) -> None:
-        """The server has not: forget it."""
-        with self._trouble():
-            self._waiting.unlink()
+        """The server has not: forget it, unless it was asked before, and may yet."""
+        if not self._again:
+            with self._trouble():
+                self._waiting.unlink()
 
     @contextlib.contextmanager
     def _trouble(self) -> Iterator[None]:

@@ -64,6 +64,8 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
                 settings = dataclasses.replace(settings, key_passphrase=asked[-1])
             if made:
                 note(f"Made a private key for {settings.user_id}: {path}")
+            elif keyring.waiting_path(path).exists():
+                note(keyring.interrupted(path))
     except BadKey as error:
         note(f"WS_PRIVATE_KEY: {error}")
         sys.exit(Exit.USAGE)
