@@ -180,17 +180,6 @@ class KeyringTests(SynchronousTestCase):
         Replacement(self.path, PrivateKey.generate()).done()
         self.assertEqual(synced, [self.path.stat().st_ino, directory, directory])
 
-    def test_link(self) -> None:
-        """A file that is a link stays one when its text changes."""
-        self.cheap()
-        elsewhere = self.path.parent.parent.parent / "elsewhere.key"
-        self.path.parent.mkdir(parents=True)
-        elsewhere.write_text(PrivateKey.generate().to_text())
-        self.path.symlink_to(elsewhere.absolute())
-        load_or_make(self.path, "open sesame")
-        self.assertTrue(self.path.is_symlink())
-        self.assertTrue(elsewhere.read_text().startswith("argon2id"))
-
     def cheap(self) -> None:
         """Have passphrases cost next to nothing."""
         self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)

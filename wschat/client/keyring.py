@@ -19,6 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.pwhash import argon2id
 from nacl.secret import SecretBox
 
+from wschat.client.files import make_directory, settle, write_atomically, write_beside
 from wschat.client.settings import key_path
 from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
 
@@ -32,10 +33,7 @@ __all__ = [
     "interrupted",
     "key_path",
     "load_or_make",
-    "make_directory",
     "waiting_path",
-    "writable",
-    "write_atomically",
 ]
 
 
@@ -125,7 +123,7 @@ class Replacement:
                 os.replace(self._waiting, self._path)
             except FileNotFoundError:  # another program did that, or gave up
                 write_atomically(self._path, _text(self.key, self._passphrase))
-            _settle(self._path.parent)
+            settle(self._path.parent)
 
     def void(self) -> None:
         """The server has not: forget it, unless it was asked before, and may yet."""
@@ -139,23 +137,6 @@ class Replacement:
             yield
         except OSError as error:
             raise KeyringError(f"{self._waiting}: {error.strerror}.") from None
-
-
-def make_directory(path: Path) -> None:
-    """
-    Have a directory, for its owner alone, like all that are made on the way to it.
-
-    Whoever else can write one of them can put another in its place.
-    """
-    if not path.is_dir():
-        make_directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
-def writable(path: Path) -> bool:
-    """Whether a file can be replaced, or made."""
-    place = next(place for place in path.absolute().parents if place.exists())
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def _shut(path: Path) -> None:
@@ -225,53 +206,15 @@ def _derived(passphrase: str, salt: bytes, operations: int, memory: int) -> byte
     return argon2id.kdf(SecretBox.KEY_SIZE, passphrase.encode(), salt, operations, memory)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Have a file (0600) hold a text, or what it held before, whatever happens."""
-    path = path.resolve()  # a link stays one
-    temporary = _temporary(path, text)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink()
-        raise
-    _settle(path.parent)
-
-
-def _settle(directory: Path) -> None:
-    """Have on disk what was renamed, as POSIX says: that is the directory's."""
-    with contextlib.suppress(OSError):  # a file system that has no such thing
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _temporary(path: Path, text: str) -> Path:
-    """A file (0600) beside another, whole and on disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return temporary
-
-
 def _make(path: Path, key: PrivateKey, passphrase: str) -> bool:
     """Write a key, whole or not at all; False when there is a file already."""
-    temporary = _temporary(path, _text(key, passphrase))
+    temporary = write_beside(path, _text(key, passphrase))
     try:
         return _put(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        _settle(path.parent)
+        settle(path.parent)
 
 
 def _put(temporary: Path, path: Path) -> bool:

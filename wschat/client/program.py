@@ -13,6 +13,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from wschat.client import console, keyring
 from wschat.client.accounts import RequestRefused
+from wschat.client.files import writable
 from wschat.client.settings import Settings, SettingsError
 from wschat.identity import BadKey, PrivateKey
 
@@ -72,7 +73,7 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     except (SettingsError, keyring.KeyringError) as error:
         note(str(error))
         sys.exit(Exit.USAGE)
-    if settings.known_users is not None and not keyring.writable(settings.known_users):
+    if settings.known_users is not None and not writable(settings.known_users):
         note(
             f"{settings.known_users} cannot be written: whose key is whose is forgotten at the end."
         )
