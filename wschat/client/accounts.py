@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from io import BytesIO
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -36,7 +36,7 @@ from wschat.identity import (
     check_x25519_public_key,
     decode_base64,
 )
-from wschat.rotation import Request, Rotation, rotate
+from wschat.rotation import MOST, Request, Rotation, rotate
 
 #: How long the server may take to answer, in seconds.
 TIMEOUT: Final = 10.0
@@ -80,7 +80,9 @@ class User(msgspec.Struct):
     x25519_public_key: str | None = None
     created_at: str = ""
     #: The steps from their first key to this one.
-    rotations: list[Rotation] = msgspec.field(default_factory=list)
+    rotations: Annotated[list[Rotation], msgspec.Meta(max_length=MOST)] = msgspec.field(
+        default_factory=list
+    )
 
 
 class ActiveUsers(msgspec.Struct):

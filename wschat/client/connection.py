@@ -27,6 +27,7 @@ from wschat.client.dialler import Dialler
 from wschat.client.keyring import Replacement
 from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
 from wschat.client.people import People
+from wschat.client.replays import LATER
 from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
 from wschat.client.settings import Settings
 from wschat.client.trust import Whois
@@ -90,6 +91,7 @@ class Client(Service):
         self._sending: IDelayedCall | None = None
         self._asking: IDelayedCall | None = None
         self._acknowledging: IDelayedCall | None = None
+        self._saving: IDelayedCall | None = None
         self._over = False
         self._deaf = False
         self._wants_settled: list[Deferred[None]] = []
@@ -117,7 +119,7 @@ class Client(Service):
         super().stopService()
         staying, delivering = self._running
         staying.cancel()
-        for call in (self._sending, self._asking, self._acknowledging):
+        for call in (self._sending, self._asking, self._acknowledging, self._saving):
             if call is not None and call.active():
                 call.cancel()
         for finding in list(self._finding.values()):
@@ -132,6 +134,7 @@ class Client(Service):
             await closed
         await self.handled()
         delivering.cancel()
+        self._people.save()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.stop())
@@ -229,7 +232,7 @@ class Client(Service):
             page = await self._ask(v1.AskHistory(peer, before, None, wanted))
             messages = [v1.delivered(message) for message in page.messages] + messages
             more, before = page.more, page.next
-        return History(await self._people.recall(messages), more, before or 0)
+        return History(await self._people.recall(messages, peer), more, before or 0)
 
     async def whois(self, user_id: str) -> Whois:
         """
@@ -487,9 +490,15 @@ class Client(Service):
 
     def _was_handled(self, message: wire.Message) -> None:
         self._session.handled(message)
+        self._people.handled(message)
+        if self.running and not _pending(self._saving):
+            self._saving = self._reactor.callLater(2 * LATER, self._save)
         unacknowledged = self._session.unacknowledged and self.running
         if unacknowledged and not _pending(self._acknowledging):
             self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
+
+    def _save(self) -> None:
+        self._people.save(self._wall())
 
     @property
     def _awaits(self) -> bool:
