@@ -62,6 +62,23 @@ class RotationTests(QuickTests):
         self.assertEqual((self.ear.rotations, self.ear.key_changes), ([("bob", code, new)], []))
         self.assertEqual(await self.alice.fingerprint("bob"), new)
 
+    async def test_meanwhile(self) -> None:
+        """What is said while the server is asked is signed with the key that there is then."""
+        await self.meet()
+        request = self.bob.accounts._request
+
+        async def says(method: str, path: str, json: object = None) -> tuple[int, bytes]:
+            if path == "/auth/rotate":
+                self.bob.send("alice", "meanwhile")
+            return await request(method, path, json)
+
+        self.patch(self.bob.accounts, "_request", says)
+        await self.bob.rotate()
+        await self.ear.hears("meanwhile")
+        await self.alice.whois("bob")
+        heard = (await self.alice.history("bob")).messages[-1]
+        self.assertEqual((heard.text, heard.authenticity), ("meanwhile", Authenticity.ENVELOPE))
+
     async def test_later(self) -> None:
         """Another process has the new keys, and reads what was sealed for the old ones."""
         await self.meet()

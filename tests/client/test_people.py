@@ -559,6 +559,13 @@ class RotationTests(LiarTests):
             self.assertFalse((await self.alice.whois("bob")).trusted)
             self.assertEqual((len(self.ear.key_changes), self.ear.rotations), (1, []))
 
+    async def test_endless(self) -> None:
+        """More steps than a user can take are no answer."""
+        await self.meet()
+        self.rotates(PrivateKey.generate())()
+        self.liar.lies["bob"]["rotations"] *= rotation.MOST + 1
+        await self.fails(self.alice.whois("bob"), ConnectionProblem)
+
     async def test_another_end(self) -> None:
         """A true step to keys that the server then does not hand out is no excuse for others."""
         await self.meet()

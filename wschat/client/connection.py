@@ -75,7 +75,7 @@ class Client(Service):
         self._wall = wall
         self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
         self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
-        self._flushing = self._flush_again = False
+        self._flushing = self._flush_again = self._rotating = False
         self.accounts = accounts or Accounts(reactor, settings, key)
         self._people = People(settings, key, self.accounts, listener, wall)
         self._dialler = dial(reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive)
@@ -288,14 +288,18 @@ class Client(Service):
         new = identity.PrivateKey.generate((self._key, *self._key.former))
         replacement = Replacement(path, new, self._settings.key_passphrase)
         new = replacement.key
+        self._rotating = True  # nothing is signed now: nobody knows with which key it would be
         try:
             await self.accounts.rotate(new, self._wall())
+            self._key = new
+            self._session.rekey(new)
+            self._people.rekey(new)
         except RequestRefused:
             replacement.void()
             raise
-        self._key = new
-        self._session.rekey(new)
-        self._people.rekey(new)
+        finally:
+            self._rotating = False
+            self._flush()
         replacement.done()
 
     async def _ask(self, question: v1.AskHistory | v1.AskPresence) -> Any:
@@ -440,7 +444,7 @@ class Client(Service):
         self._regulate()
 
     def _flush_once(self) -> None:
-        can_send = self._protocol is not None and self._protocol.can_send
+        can_send = self._protocol is not None and self._protocol.can_send and not self._rotating
         if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
