@@ -375,9 +375,12 @@ class KeyTests(LiarTests):
         self.liar.lies["bob"] = {"x25519_public_key": "A" * 43 + "="}
         await self.again()
         asked = self.liar.paths().count("/auth/users/bob")
-        self.alice.send("bob", "waits")
-        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 1)
+        name = self.alice.send("bob", "waits")
+        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 2)
         self.assertEqual((self.alice.unsettled, len(self.liar.kept)), (1, 2))
+        ((text, delayed),) = self.ear.delays  # told once
+        self.assertEqual(delayed, name)
+        self.assertIn("which keys bob has", text)
         del self.liar.lies["bob"]
         await self.told.hears("waits")
 

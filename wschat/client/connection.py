@@ -75,6 +75,7 @@ class Client(Service):
         self._wall = wall
         self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
         self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
+        self._delayed = ""  # what was told of last that waits for that
         self._flushing = self._flush_again = self._rotating = False
         self.accounts = accounts or Accounts(reactor, settings, key)
         self._people = People(settings, key, self.accounts, listener, wall)
@@ -479,6 +480,10 @@ class Client(Service):
             return None
         if not found.check(ConnectionProblem, RequestRefused):
             return found
+        if self._delayed != self._session.held:
+            self._delayed = self._session.held
+            text = f"The server does not say which keys {user_id} has: it is asked again."
+            self._tell(session.Delayed(text, self._delayed))
         if self.running and not _pending(self._sending):
             self._sending = self._reactor.callLater(_FIRST_DELAY, self._flush)
         return None
