@@ -43,6 +43,7 @@ TIMEOUT: Final = 10.0
 
 _MAX_BODY: Final = 8 * 1024 * 1024
 _REMEMBERED: Final = 10_000
+_CHALLENGE_BYTES: Final = 32
 
 Body = TypeVar("Body")
 
@@ -113,10 +114,7 @@ class Accounts:
             await self._register()
         wanted: dict[str, str] = {"user_id": user_id}
         challenge = (await self._post("/auth/login", wanted, _Challenge)).challenge
-        try:
-            signature = self._key.sign(decode_base64(challenge))
-        except ValueError:
-            raise ConnectionProblem("The server sent a challenge that is none.") from None
+        signature = self._key.sign(_challenge(challenge))
         answer = {"user_id": user_id, "signature": signature, "challenge": challenge}
         return (await self._post("/auth/login?verify=true", answer, _Token)).token
 
@@ -241,6 +239,27 @@ def _read(body_type: type[Body], status: int, body: bytes) -> Body:
         return wire.decode(msgspec.json.Decoder(body_type), body)
     except wire.Malformed:
         raise ConnectionProblem("The server's answer cannot be read.") from None
+
+
+def _challenge(text: str) -> bytes:
+    """
+    The random bytes that a server wants to have signed.
+
+    A message, a command or new keys that it had signed in their place would
+    be the user's for everybody.  None of those that are so short is anything
+    but JSON, which no random bytes are.
+    """
+    try:
+        challenge = decode_base64(text, _CHALLENGE_BYTES)
+        wire.decode(_anything, challenge)
+    except wire.Malformed:
+        return challenge
+    except ValueError:
+        pass
+    raise ConnectionProblem("The server sent a challenge that is none.")
+
+
+_anything: Final = msgspec.json.Decoder()
 
 
 def _check_keys(user: User) -> None:
