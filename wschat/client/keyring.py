@@ -32,6 +32,7 @@ __all__ = [
     "Replacement",
     "interrupted",
     "key_path",
+    "load",
     "load_or_make",
     "waiting_path",
 ]
@@ -52,19 +53,32 @@ def load_or_make(
     key and whether it is new.  When two programs make it at once, both get
     the same.  Raises `KeyringError`.
     """
-    try:
-        made = False
+    made = False
+    with _reasons(path):
         if not path.exists():
             make_directory(path.parent)
             made = _make(path, PrivateKey.generate(), passphrase)
+    return load(path, passphrase, ask), made
+
+
+def load(path: Path, passphrase: str = "", ask: Callable[[], str] | None = None) -> PrivateKey:
+    """The key in a file, as by `load_or_make`.  Raises `KeyringError`."""
+    with _reasons(path):
         _shut(path)
         text = path.read_text("ascii")
         if text.startswith(_SEALED):
-            return _parsed(_open(text, passphrase or (ask() if ask else ""))), made
+            return _parsed(_open(text, passphrase or (ask() if ask else "")))
         key = _parsed(text)
         if passphrase:
             write_atomically(path, _text(key, passphrase))
-        return key, made
+        return key
+
+
+@contextlib.contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """Say in a line what is wrong with a file."""
+    try:
+        yield
     except UnicodeDecodeError:
         raise KeyringError(f"{path}: not a private key.") from None
     except (BadKey, _Closed) as error:
@@ -103,7 +117,7 @@ class Replacement:
         """
         self._path = path
         self._waiting = waiting_path(path)
-        with self._trouble():
+        with _reasons(self._waiting):
             if not passphrase and _is_sealed(path):
                 raise KeyringError(f"{path}: it is under a passphrase, which is not known here.")
             self._again = not _make(self._waiting, key, passphrase)
@@ -111,14 +125,14 @@ class Replacement:
         self._passphrase = passphrase
 
     def _interrupted(self, key: PrivateKey, passphrase: str) -> PrivateKey:
-        found, _ = load_or_make(self._waiting, passphrase)
+        found = load(self._waiting, passphrase)
         if [old.public_key for old in found.former] != [old.public_key for old in key.former]:
             raise KeyringError(interrupted(self._path))
         return found
 
     def done(self) -> None:
         """The server has taken it: it is the key."""
-        with self._trouble():
+        with _reasons(self._waiting):
             try:
                 os.replace(self._waiting, self._path)
             except FileNotFoundError:  # another program did that, or gave up
@@ -128,15 +142,8 @@ class Replacement:
     def void(self) -> None:
         """The server has not: forget it, unless it was asked before, and may yet."""
         if not self._again:
-            with self._trouble():
+            with _reasons(self._waiting):
                 self._waiting.unlink()
-
-    @contextlib.contextmanager
-    def _trouble(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise KeyringError(f"{self._waiting}: {error.strerror}.") from None
 
 
 def _shut(path: Path) -> None:
