@@ -373,7 +373,14 @@ class ChatService(Service):
         )
 
     def _tell_rotated(self, user_id: str) -> None:
-        """A user has new keys: everybody who is there may hold on to the old ones."""
+        """
+        A user has new keys: everybody who is there may hold on to the old ones.
+
+        Whoever is there as that user may know no more than the old key, which may be
+        why there is a new one.
+        """
+        for session in self.hub.registry.of(user_id):
+            session.close(CloseCode.NEW_KEYS)
         frame = v1.frame(v1.KeyRotated(user_id))
         for session in self.hub.registry:
             if session.dialect is v1.DIALECT and session.name is not None:
