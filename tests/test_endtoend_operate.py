@@ -314,7 +314,8 @@ class DrainTests(OperateTests):
         """A client that hears nothing any more holds up the end for a while, and no longer."""
         server = await self.serve("--drain-seconds=2")
         alice = self.chat(server, "alice")
-        await self.sees(alice, "Connected as alice")
+        alice.says(f"@alice {WORD}")
+        await self.sees(alice, f"alice -> alice [VERIFIED] [ENCRYPTED]: {WORD}")
         alice.signal("STOP")
         self.addCleanup(alice.signal, "CONT")
         self.assertEqual(await server.process.end("TERM"), ENDED)
@@ -367,7 +368,7 @@ class UserTests(OperateTests):
 
         await self.wschat(server, "user", "kick", "alice")
         await alice.until(lambda: alice.client.counters.reconnects == 1)
-        self.assertIn("(4003)", alice.problems[0])
+        self.assertIn("(4006)", alice.problems[0])
 
         await self.wschat(server, "user", "disable", "alice")
         await alice.until(lambda: any("(4501)" in problem for problem in alice.problems))

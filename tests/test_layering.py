@@ -43,6 +43,7 @@ LAYERS: Final[dict[str, int]] = {
     **dict.fromkeys(
         ("endpoint", "web", "datadir", "reactor", "drain", "certificate", "reload", "systemd"), 2
     ),
+    **dict.fromkeys(("runner", "extensions"), 2),
     "service": 3,
     "tap": 4,
 }

@@ -31,7 +31,7 @@ CHALLENGE_LIFETIME: Final = 60.0
 ROTATION_SKEW: Final = 300.0
 
 _CHALLENGE_BYTES: Final = 32
-_MAX_ROTATIONS: Final = 100
+_MAX_ROTATIONS: Final = rotation.MOST
 _CHALLENGES_PER_USER: Final = 64
 _USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
@@ -191,7 +191,11 @@ class Accounts:
         )
 
     def _replaced(self, _: None, user: User) -> User:
-        self.users[user.user_id] = user
+        known = self.users.get(user.user_id)
+        if known is None:  # an operator was quicker
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        theirs = {"disabled_at": known.disabled_at, "signed_out_at": known.signed_out_at}
+        user = self.users[user.user_id] = msgspec.structs.replace(user, **theirs)
         security.info("new keys for {user_id}", user_id=user.user_id)
         self.rotated(user.user_id)
         return user
@@ -229,14 +233,19 @@ class Accounts:
                 self._challenges.use(challenge)
                 _check_enabled(user)
                 security.info("logged in {user_id}", user_id=user_id)
-                return self.token(user_id, now)
+                return self.token(user, now)
         security.warn("wrong signature for {user_id}", user_id=user_id)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
 
-    def token(self, user_id: str, now: float) -> Token:
+    def token(self, user: User, now: float) -> Token:
         """A token for a user, whatever they proved."""
         expires = int(now + self._lifetime)
-        claims = {"user_id": user_id, "iat": int(now), "exp": expires}
+        claims = {
+            "user_id": user.user_id,
+            "key": user.public_key,
+            "iat": int(now),
+            "exp": expires,
+        }
         return Token(
             jwt.encode(claims, self._secret, algorithm=_ALGORITHM), wire.format_time(expires)
         )
@@ -267,7 +276,8 @@ class Accounts:
         user = self.users.get(user_id) if isinstance(user_id, str) else None
         if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
-        if user.rotated_at is not None and issued < int(user.rotated_at):
+        first = user.public_key if user.rotations is None else None
+        if claims.get("key", first) != user.public_key:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is of an earlier key: log in.")
         # A token knows its second alone: one of the same second may be of before.
         if user.signed_out_at is not None and issued <= int(user.signed_out_at):
@@ -306,7 +316,6 @@ def _renewed(user: User, step: rotation.Rotation, now: float) -> User:
         public_key=step.public_key,
         x25519_public_key=step.x25519_public_key,
         rotations=msgspec.json.encode(steps).decode(),
-        rotated_at=now,
     )
 
 

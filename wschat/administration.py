@@ -131,7 +131,6 @@ class Administration:
             public_key=public_key,
             x25519_public_key=x25519_public_key,
             rotations=None,
-            rotated_at=now,
             signed_out_at=now,
         )
 

@@ -42,7 +42,6 @@ users = sa.Table(
     sa.Column("x25519_public_key", sa.String(44)),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("rotations", sa.Text),
-    sa.Column("rotated_at", sa.Double),
     sa.Column("disabled_at", sa.Double),
     sa.Column("signed_out_at", sa.Double),
 )

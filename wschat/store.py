@@ -44,7 +44,7 @@ SESSIONS_PER_USER: Final = 100
 _READERS: Final = 2
 
 #: What a rotation changes of a user.
-_KEYS: Final = ("public_key", "x25519_public_key", "rotations", "rotated_at")
+_KEYS: Final = ("public_key", "x25519_public_key", "rotations")
 
 #: Who asks: a user, and the name of their session, which a classic client has not.
 Place = tuple[str, str | None]

@@ -69,5 +69,6 @@ def _end(before: User | None, now: User | None) -> CloseCode | None:
         return CloseCode.DISABLED
     if before is None:
         return None
-    kept = now.signed_out_at == before.signed_out_at and now.public_key == before.public_key
-    return None if kept else CloseCode.SIGNED_OUT
+    if now.public_key != before.public_key:
+        return CloseCode.NEW_KEYS
+    return None if now.signed_out_at == before.signed_out_at else CloseCode.SIGNED_OUT

@@ -24,8 +24,8 @@ class ContextTests(AdminTests):
         self.data_dir.mkdir()
         engine = database.make_engine(f"sqlite:///{self.data_dir / 'wschat.sqlite3'}")
         self.addCleanup(engine.dispose)
-        for revision in ("0004", "9999"):
-            if revision == "0004":
+        for revision in ("0005", "9999"):
+            if revision == "0005":
                 database.migrate(engine, revision)
             else:
                 with engine.begin() as connection:

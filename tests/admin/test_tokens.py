@@ -58,7 +58,7 @@ class TokenTests(AdminTests):
         token = self.create()
         lines = self.does("token", "inspect", token)
         self.assertEqual(lines[0], "user_id: alice")
-        self.assertRegex(lines[2], r"\Aexp: \d{4}-\d\d-\d\dT[\d:.]+Z\Z")
+        self.assertRegex(lines[-2], r"\Aexp: \d{4}-\d\d-\d\dT[\d:.]+Z\Z")
         self.assertEqual(lines[-1], "The server takes it.")
         self.assertEqual(self.wschat("token", "inspect", "-", says=token + "\n").lines, lines)
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from tests.client.liar import Frame, Liar
 from tests.client.support import Ear, QuickTests
 from wschat import envelope, identity, rotation, wire
-from wschat.client import Client, people
+from wschat.client import Client, replays
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.client.settings import Encryption
 from wschat.envelope import Authenticity
@@ -115,6 +115,54 @@ class MessageTests(LiarTests):
         await self.again()
         self.assertIs(await self.verdict(self.bobs()), INVALID)
 
+    async def test_replayed_later(self) -> None:
+        """… nor to the next program of alice's, whatever its session."""
+        await self.meet()
+        frame = self.bobs()
+        await self.alice.stop()
+        for session in ("", "desk"):
+            self.alice, self.ear = await self.person(
+                "alice", known_users=self.file, session=session
+            )
+            verdict = await self.verdict(frame)
+            self.assertIs(verdict, ENVELOPE if session else INVALID)
+            await self.alice.stop()
+        self.alice, self.ear = await self.person("alice", known_users=self.file, session="desk")
+        self.assertIs(await self.verdict(frame), INVALID)
+
+    async def test_replayed_sealed(self) -> None:
+        """What was sealed is never the same twice, even if only that is signed."""
+        self.alice, self.ear = await self.person("alice")
+        self.liar.users["bob"] = {"user_id": "bob", "public_key": self.keys["bob"].public_key}
+        sealed = identity.seal("pay him", self.keys["alice"].x25519_public_key)
+        signature = identity.sign_content(self.keys["bob"], sealed.content)
+        given = {"encrypted_key": sealed.encrypted_key, "encryption_nonce": sealed.encryption_nonce}
+        frame = self.by(self.keys["bob"], "", envelope_signature=None, signature=signature, **given)
+        frame["body"]["content"] = sealed.content
+        self.assertIs(await self.verdict(frame), CONTENT)
+        frame["header"].update(timestamp="2026-11-23T10:00:00Z", client_id="another")
+        self.assertIs(await self.verdict(frame), INVALID)
+
+    async def test_reflected(self) -> None:
+        """What alice said to bob she did not say to herself, and never heard as news."""
+        await self.meet()
+        mine = copy.deepcopy(self.liar.kept[1])
+        self.assertIs(await self.verdict(copy.deepcopy(mine)), INVALID)
+        mine["header"]["to"] = "alice"
+        self.assertIs(await self.verdict(mine), INVALID)
+
+    async def test_own_stripped(self) -> None:
+        """Alice signs whole messages, and so has never said what is signed as less."""
+        await self.meet()
+        self.liar.past = self.liar.numbered(self.liar.kept[1])
+        await self.alice.history("bob")
+        redirected = copy.deepcopy(self.liar.kept[1])
+        redirected["header"].update(to="mallory")
+        del redirected["header"]["envelope_signature"]
+        self.liar.past = self.liar.numbered(redirected)
+        (heard,) = (await self.alice.history("mallory")).messages
+        self.assertIs(heard.authenticity, INVALID)
+
     async def test_altered(self) -> None:
         """Whatever is changed in it, it is not bob's any more."""
         await self.meet()
@@ -205,6 +253,14 @@ class MessageTests(LiarTests):
         expected = [ENVELOPE, ENVELOPE, INVALID, INVALID, INVALID, ENVELOPE, INVALID]
         self.assertEqual(verdicts, expected)
         self.assertEqual(page.messages[1].text, "hello to you")
+
+    async def test_other_history(self) -> None:
+        """What alice and bob said is no part of a conversation with somebody else, nor public."""
+        await self.meet()
+        self.liar.past = self.liar.numbered(*self.liar.kept)
+        for peer in ("mallory", "broadcast"):
+            page = await self.alice.history(peer)
+            self.assertEqual([heard.authenticity for heard in page.messages], [INVALID] * 2)
 
     async def test_many(self) -> None:
         """Bad messages by the dozen do not make the client ask by the dozen."""
@@ -319,9 +375,12 @@ class KeyTests(LiarTests):
         self.liar.lies["bob"] = {"x25519_public_key": "A" * 43 + "="}
         await self.again()
         asked = self.liar.paths().count("/auth/users/bob")
-        self.alice.send("bob", "waits")
-        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 1)
+        name = self.alice.send("bob", "waits")
+        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 2)
         self.assertEqual((self.alice.unsettled, len(self.liar.kept)), (1, 2))
+        ((text, delayed),) = self.ear.delays  # told once
+        self.assertEqual(delayed, name)
+        self.assertIn("which keys bob has", text)
         del self.liar.lies["bob"]
         await self.told.hears("waits")
 
@@ -334,6 +393,19 @@ class KeyTests(LiarTests):
         await self.liar.until(lambda: self.liar.paths()[-1] == "/auth/users/bob")
         await self.alice.stop()  # … for which trial looks
         self.assertEqual((len(self.liar.kept), self.ear.refusals), (2, []))
+
+    async def test_listener(self) -> None:
+        """A listener that fails when it is told costs nobody a message."""
+        await self.meet()
+
+        def fails(user_id: str, old: str, new: str) -> None:
+            raise RuntimeError("a listener's fault")
+
+        self.patch(self.ear, "key_changed", fails)
+        self.liar.swap("bob", self.keys["mallory"])
+        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
 class RequiredTests(KeyTests):
@@ -490,6 +562,13 @@ class RotationTests(LiarTests):
             self.assertFalse((await self.alice.whois("bob")).trusted)
             self.assertEqual((len(self.ear.key_changes), self.ear.rotations), (1, []))
 
+    async def test_endless(self) -> None:
+        """More steps than a user can take are no answer."""
+        await self.meet()
+        self.rotates(PrivateKey.generate())()
+        self.liar.lies["bob"]["rotations"] *= rotation.MOST + 1
+        await self.fails(self.alice.whois("bob"), ConnectionProblem)
+
     async def test_another_end(self) -> None:
         """A true step to keys that the server then does not hand out is no excuse for others."""
         await self.meet()
@@ -503,12 +582,15 @@ class BoundTests(LiarTests):
     """What is remembered is bounded."""
 
     async def test_replay(self) -> None:
-        """Only so many messages are remembered; the oldest are forgotten first."""
-        self.patch(people, "_REMEMBERED", 2)
+        """Of what is older than what is remembered, nobody says that it is new."""
+        self.patch(replays, "REMEMBERED", 2)
         await self.meet()
         for text in ("two", "three"):
             await self.says(self.bob, "alice", text)
         second = self.bobs()
         await self.ear.hears("three")
         self.assertIs(await self.verdict(second), INVALID)
-        self.assertIs(await self.verdict(copy.deepcopy(self.liar.kept[0])), ENVELOPE)
+        self.assertIs(await self.verdict(copy.deepcopy(self.liar.kept[0])), NONE)
+        await self.says(self.bob, "alice", "four")
+        await self.ear.hears("four")
+        self.assertIs(self.ear.messages[-1].authenticity, ENVELOPE)

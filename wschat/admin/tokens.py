@@ -56,7 +56,7 @@ def create(context: Context, arguments: Namespace) -> None:
             raise Failed(f"--lifetime: {arguments.lifetime!r} is not {setting.accepts}") from None
     accounts = _accounts(context, lifetime)
     user = context.administration().user(arguments.user_id)
-    token = accounts.token(user.user_id, context.now).token
+    token = accounts.token(user, context.now).token
     try:
         accounts.authenticate(token, context.now)
     except AccountError as error:
