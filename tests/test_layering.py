@@ -30,16 +30,19 @@ LAYERS: Final[dict[str, int]] = {
             "rotation",
             "limits",
             "timeouts",
+            "meters",
+            "addresses",
             "config",
         ),
         0,
     ),
-    **dict.fromkeys(("hub", "commands", "receipts", "presence"), 1),
+    **dict.fromkeys(("hub", "commands", "receipts", "presence", "lifetimes"), 1),
     **dict.fromkeys(
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
-    **dict.fromkeys(("accounts", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(("endpoint", "web", "datadir", "reactor"), 2),
+    **dict.fromkeys(("accounts", "logins", "outbox", "websocket", "gate"), 2),
+    **dict.fromkeys(("endpoint", "http", "web", "datadir", "reactor"), 2),
+    **dict.fromkeys(("logs", "security", "lag", "metrics", "monitoring", "analytics"), 2),
     "service": 3,
     "tap": 4,
 }

@@ -6,6 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
+from cryptography import x509
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorCore, IStreamServerEndpoint
 
@@ -19,6 +20,11 @@ def check_certificate(certificate: Path, private_key: Path) -> None:
         context.load_cert_chain(certificate, private_key)
     except ssl.SSLError as error:
         raise ValueError(f"not a PEM certificate and its key ({error.reason})") from None
+
+
+def certificate_ends(certificate: Path) -> float:
+    """When a certificate ends, in seconds since the epoch.  Raises `OSError`, `ValueError`."""
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def _any_interface() -> str:

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogFilterPredicate,
-    Logger,
-    PredicateResult,
-    globalLogPublisher,
-    jsonFileLogObserver,
-)
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python import usage
-from zope.interface import provider
 
-from wschat import config, database, endpoint, gate, store, web, websocket
+from wschat import (
+    analytics,
+    config,
+    database,
+    endpoint,
+    gate,
+    http,
+    logs,
+    metrics,
+    monitoring,
+    store,
+    web,
+    websocket,
+)
 from wschat.accounts import Accounts
 from wschat.codes import CloseCode
 from wschat.commands import Command
 from wschat.config import Config
 from wschat.datadir import DataDirectory
 from wschat.hub import Hub
+from wschat.lag import Lag
+from wschat.limits import Occupancy
+from wschat.meters import Meters
+from wschat.security import Security
 from wschat.service import ChatService
 
 log = Logger(namespace="wschat")
@@ -81,7 +91,10 @@ def makeService(options: Options) -> Service:
 
     # Twisted's own reactors keep time by the wall: set back, it would stop every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return Server(options.config, reactor, time.time)
+    server = Server(options.config, reactor, time.time)
+    if options.config.log_format == "json":
+        server.log_file = logs.log_file(options.parent)
+    return server
 
 
 class Server(Service):
@@ -91,8 +104,17 @@ class Server(Service):
         self._config = settings
         self._reactor = reactor
         self._wall = wall
+        self._certificate_ends: float | None = None
+        #: Where each line of the log is a JSON object; None for the log that twistd makes.
+        self.log_file: IO[str] | None = None
         self._ports: list[IListeningPort] = []
         self._cleanup: list[Callable[[], object]] = []
+
+    def setServiceParent(self, parent: Any) -> None:
+        """The application's own observer takes the place of the one that twistd would make."""
+        if self.log_file is not None:
+            parent.setComponent(ILogObserver, logs.json_observer(self.log_file))
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """
@@ -113,6 +135,7 @@ class Server(Service):
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
+        meters = Meters()
         with _blaming("data-dir", settings.data_dir):
             directory = DataDirectory(settings.data_dir)
         if settings.security_log_file is not None:
@@ -124,9 +147,17 @@ class Server(Service):
         kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
-        accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
+        accounts = Accounts(
+            kept,
+            secret,
+            settings.token_lifetime,
+            settings.registration == "open",
+            settings.administrators,
+        )
         accounts.load(kept.all_users())
-        hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
+        for user_id in sorted(settings.administrators - accounts.users.keys()):
+            log.warn("--administrators: there is no user {user_id} yet", user_id=user_id)
+        hub = Hub(accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate)
         with _blaming("commands", ",".join(settings.commands)):
             commands = _load_commands(settings.commands)
         self._chat = ChatService(
@@ -138,26 +169,38 @@ class Server(Service):
             commands=commands,
             batch_bytes=settings.outbox_bytes // 8,
             retention=settings.retention_days * 86400,
+            meters=meters,
+        )
+        places, http_places = (
+            Occupancy(settings.max_connections_per_address, settings.max_connections)
+            for _ in range(2)
         )
         self._connections = websocket.ChatFactory(
-            self._chat, reactor, settings.max_message_size, settings.outbox_bytes
+            self._chat,
+            reactor,
+            settings.max_message_size,
+            settings.outbox_bytes,
+            meters=meters,
+            places=places,
         )
         admission = gate.Admission(
             accounts,
             hub.registry,
             wall,
             allowed_origins=settings.allowed_origins,
-            max_connections=settings.max_connections,
+            places=places,
             max_sessions_per_user=settings.max_sessions_per_user,
         )
-        pages = web.Web(
-            accounts, hub.registry, wall, settings.login_rate, settings.registration_rate
-        )
-        door = gate.Gate(self._connections, admission)
         certificate, key = settings.certificate, settings.private_key
         if certificate is None or key is None:
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
             certificate, key = directory.certificate(now)
+        security = Security(wall)
+        pages = self._pages(
+            accounts, kept, hub, meters=meters, security=security, http_places=http_places
+        )
+        door = gate.Gate(self._connections, admission, security)
+        self._measure(Lag(reactor, meters.lag_seconds.observe))
         self._chat.startService()
         self._connections.start()
         if settings.certificate is not None:
@@ -166,10 +209,18 @@ class Server(Service):
             with _blaming("certificate", certificate):
                 certificate.read_bytes()
                 endpoint.check_certificate(certificate, key)
+        self._certificate_ends = endpoint.certificate_ends(certificate)
+        site = functools.partial(
+            http.ChatSite,
+            allowed_origins=settings.allowed_origins,
+            trusted_proxies=settings.trusted_proxies,
+            places=http_places,
+            meters=meters,
+        )
         with _blaming("listen", settings.listen):
             self._listen(
                 endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
-                web.ChatSite(pages.secure(door), settings.allowed_origins),
+                site(pages.secure(door), lasting_tls=settings.certificate is not None),
                 "https",
             )
         if settings.listen.startswith(("tcp", "unix")):
@@ -179,20 +230,60 @@ class Server(Service):
             with _blaming("http", settings.http):
                 self._listen(
                     endpoint.plain_endpoint(reactor, settings.http),
-                    web.ChatSite(pages.plain(lambda: tls_port), settings.allowed_origins),
+                    site(pages.plain(lambda: tls_port)),
                     "http",
                 )
 
-    def _open_security_log(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        file = os.fdopen(descriptor, "a", encoding="utf-8")
-        observer = FilteringLogObserver(
-            jsonFileLogObserver(file, recordSeparator=""), [_is_security]
-        )
-        globalLogPublisher.addObserver(observer)
-        self._cleanup += [file.close, lambda: globalLogPublisher.removeObserver(observer)]
+    def _measure(self, lag: Lag) -> None:
+        lag.start()
+        self._cleanup.append(lag.stop)
 
-    def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
+    def _pages(
+        self,
+        accounts: Accounts,
+        kept: store.Store,
+        hub: Hub,
+        *,
+        meters: Meters,
+        security: Security,
+        http_places: Occupancy,
+    ) -> web.Web:
+        """What there is by HTTP."""
+        settings, wall = self._config, self._wall
+        watched = metrics.Metrics(
+            meters,
+            hub.registry,
+            self._chat,
+            users=accounts.users,
+            connections=self._connections.connections,
+            http_connections=http_places,
+            certificate_ends=lambda: self._certificate_ends,
+        )
+        return web.Web(
+            accounts,
+            hub.registry,
+            wall,
+            settings.login_rate,
+            settings.registration_rate,
+            meters=meters,
+            security=security,
+            monitoring=monitoring.Monitoring(
+                accounts,
+                monitoring.Database(kept, self._reactor),
+                wall,
+                watched,
+                readers=settings.metrics_from,
+                draining=lambda: self._connections.shutting_down,
+            ),
+            analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
+        )
+
+    def _open_security_log(self, path: Path) -> None:
+        observer = logs.security_observer(path)
+        globalLogPublisher.addObserver(observer)
+        self._cleanup.append(lambda: globalLogPublisher.removeObserver(observer))
+
+    def _listen(self, where: IStreamServerEndpoint, site: http.ChatSite, scheme: str) -> None:
         failures: list[Any] = []
         where.listen(site).addCallbacks(self._ports.append, failures.append)
         if failures:
@@ -258,12 +349,6 @@ def _load_commands(modules: Iterable[str]) -> dict[str, Command]:
     for name in modules:
         commands.update(importlib.import_module(name).COMMANDS)
     return commands
-
-
-@provider(ILogFilterPredicate)
-def _is_security(event: Any) -> Any:
-    wanted = event.get("log_namespace") == "wschat.security"
-    return PredicateResult.yes if wanted else PredicateResult.no
 
 
 async def _maybe(result: Deferred[None] | None) -> None:

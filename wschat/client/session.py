@@ -502,6 +502,7 @@ class Session:
 _SENT_AGAIN: Final = frozenset(
     {
         ErrorCode.RATE_LIMITED,
+        ErrorCode.TOO_MANY_BYTES,
         ErrorCode.BUSY,
         ErrorCode.NOT_STORED,
         ErrorCode.OUT_OF_TURN,
