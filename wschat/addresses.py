@@ -21,9 +21,9 @@ _WITH_PORT: Final = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>
 
 
 def normal(host: str) -> str:
-    """An address as it is compared: the same for IPv4 however it came in."""
+    """An address as it is compared: IPv4 the same however it came in, and without an interface."""
     try:
-        parsed = ipaddress.ip_address(host)
+        parsed = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -54,14 +54,14 @@ class Admission:
         self._accounts = accounts
         self._registry = registry
         self._wall = wall
-        self._origins = allowed_origins
+        self.allowed_origins = allowed_origins
         self._places = places
-        self._max_sessions_per_user = max_sessions_per_user
+        self.max_sessions_per_user = max_sessions_per_user
 
     def __call__(self, request: Request) -> Entry:
         """Whom to let in.  Raises `Answer`, and `Full` for what there is too much of."""
         origin = header(request, b"origin")
-        if origin is not None and not listed(origin, self._origins):
+        if origin is not None and not listed(origin, self.allowed_origins):
             raise Answer("Pages of this origin may not connect.", HTTPStatus.FORBIDDEN)
         try:
             user, until = self._accounts.check(_token(request), self._wall())
@@ -73,7 +73,7 @@ class Admission:
             raise Full("connections", text, status)
         if not self._places.room(counted):
             raise Full("connections", "Too many connections of this address.")
-        if self._registry.sessions(user.user_id) >= self._max_sessions_per_user:
+        if self._registry.sessions(user.user_id) >= self.max_sessions_per_user:
             raise Full("sessions", "Too many connections of this user.")
         return Entry(user.user_id, until, counted)
 

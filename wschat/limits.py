@@ -85,8 +85,8 @@ class Occupancy:
     """So many at once, of each key and of all; of what has no key, only of all."""
 
     def __init__(self, each: int, everybody: int) -> None:
-        self._each = each
-        self._everybody = everybody
+        self.each = each
+        self.everybody = everybody
         self._count = 0
         self._by_key: Counter[Hashable] = Counter()
 
@@ -96,7 +96,7 @@ class Occupancy:
     def room(self, key: Hashable | None) -> bool:
         """Whether there is room for one more of `key`."""
         taken = 0 if key is None else self._by_key[key]
-        return self._count < self._everybody and taken < self._each
+        return self._count < self.everybody and taken < self.each
 
     def enter(self, key: Hashable | None) -> None:
         """One more of `key` is there."""

@@ -196,7 +196,7 @@ class Server(Service):
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
             certificate, key = directory.certificate(now)
         security = Security(wall)
-        pages = self._pages(
+        pages = self._web(
             accounts, kept, hub, meters=meters, security=security, http_places=http_places
         )
         door = gate.Gate(self._connections, admission, security)
@@ -238,7 +238,7 @@ class Server(Service):
         lag.start()
         self._cleanup.append(lag.stop)
 
-    def _pages(
+    def _web(
         self,
         accounts: Accounts,
         kept: store.Store,

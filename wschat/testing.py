@@ -75,6 +75,7 @@ class Limits:
     tls_port: int = 8443
     offline_limit: int = 1000
     retention: float = 30 * 86400
+    token_lifetime: float = 86400.0
     byte_rate: float | None = None
     max_connections_per_address: int = 1000
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
@@ -101,7 +102,7 @@ class MemoryServer:
             kept = store.Store(engine, _at_once, _at_once, offline_limit=limits.offline_limit)
         self.meters = meters = Meters()
         self.accounts = Accounts(
-            kept, SECRET, 86400, limits.registration_open, limits.administrators
+            kept, SECRET, limits.token_lifetime, limits.registration_open, limits.administrators
         )
         self.accounts.load(kept.all_users())
         self.hub = Hub(
