@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tests.pages import WebTests, registration
@@ -223,7 +225,7 @@ class RateTests(WebTests):
 
         def status(peer: str, forwarded: str) -> int:
             body = {"user_id": "alice"}
-            headers = {"address": peer, "x_forwarded_for": forwarded}
+            headers: dict[str, Any] = {"address": peer, "x_forwarded_for": forwarded}
             return self.server.request("POST", "/auth/login", body, **headers).status
 
         self.assertEqual([status("10.0.0.1", "203.0.113.5") for _ in range(2)], [200, 429])

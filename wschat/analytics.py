@@ -21,8 +21,9 @@ from twisted.web.server import Request
 from wschat import statements, wire
 from wschat.accounts import Accounts
 from wschat.database import messages, users
-from wschat.http import Answer, Endpoint, Tree, bearer
+from wschat.http import Answer, Endpoint, Tree
 from wschat.hub import Registry
+from wschat.monitoring import check_administrator
 from wschat.store import Store, until
 
 #: How many days are told of when nobody says, and at most.
@@ -39,10 +40,11 @@ _after = messages.c.id > sa.bindparam("after")
 
 _SELECT_COUNTS: Final = sa.select(sa.func.count(), _broadcasts).where(_after)
 
-_stored_on = sa.cast(messages.c.stored_at, sa.BigInteger) / _DAY
+# By whole seconds, which PostgreSQL rounds and SQLite cuts off: half a second is nobody's day.
+_stored_on = sa.cast(messages.c.stored_at, sa.BigInteger) // _DAY
 _SELECT_DAYS: Final = (
     sa.select(
-        sa.cast(_stored_on, sa.BigInteger).label("day"),
+        _stored_on.label("day"),
         sa.func.count().label("count"),
         _broadcasts.label("broadcasts"),
         sa.func.count(messages.c.sender.distinct()).label("senders"),
@@ -175,7 +177,7 @@ class Analytics:
     async def _read(self, read: _Read, request: Request) -> dict[str, Any]:
         """What a function reads, or has read of late.  Raises `Answer`, `AccountError`."""
         now = self._wall()
-        self._accounts.administrator(bearer(request), now)
+        check_administrator(self._accounts, request, now)
         wanted = (read, _days(request))
         known = self._known.get(wanted)
         if known is not None and 0 <= now - known[0] < FRESH:

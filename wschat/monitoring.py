@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from wschat.accounts import Accounts
+from wschat.accounts import AccountError, Accounts
 from wschat.addresses import Networks
 from wschat.http import Answer, bearer, within
 from wschat.store import Store
@@ -23,6 +23,14 @@ from wschat.store import Store
 PATIENCE: Final = 5.0
 
 log = Logger(namespace="wschat.monitoring")
+
+
+def check_administrator(accounts: Accounts, request: Request, now: float) -> None:
+    """Raise `Answer` unless a request has an administrator's token, in its `Authorization`."""
+    try:
+        accounts.administrator(bearer(request), now)
+    except AccountError as error:
+        raise Answer(error.text, error.status, www_authenticate="Bearer") from None
 
 
 class Text(Protocol):
@@ -101,6 +109,6 @@ class Monitoring:
     async def metrics(self, request: Request) -> Answer:
         """The metrics, in Prometheus' text format."""
         if not within(request, self.readers):
-            self._accounts.administrator(bearer(request), self._wall())
+            check_administrator(self._accounts, request, self._wall())
         body = self._text(await self._database.size())
         return Answer(body, content_type=CONTENT_TYPE_LATEST)
