@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+
 from tests.pages import WebTests
 from tests.support import (
     Executor,
@@ -127,6 +131,18 @@ class BodyTests(WebTests):
                 self.server.advance(1)
             self.server.turn()
             self.assertFalse(wire.connected)
+
+    def test_timed_out_in_silence(self) -> None:
+        """Whoever opens connections without end writes nothing into the log by that."""
+        events: list[LogEvent] = []
+        observer = cast(ILogObserver, events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for _ in range(3):
+            self.server.open_wire()
+        self.server.advance(11)
+        self.assertEqual(len(self.server.http_places), 0)
+        self.assertEqual(events, [])
 
     def test_each_request_has_its_time(self) -> None:
         """Who goes on asking may stay."""

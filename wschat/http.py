@@ -14,11 +14,12 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import provider
 
 import wschat
 from wschat import addresses, wire
@@ -263,8 +264,16 @@ class ChatRequest(Request):
         return None
 
 
+@provider(ILogObserver)
+def _discard(event: LogEvent) -> None:
+    """Nobody needs it."""
+
+
 class ChatChannel(HTTPChannel):
     """One connection, as long as it speaks HTTP."""
+
+    #: Twisted writes a line for each connection that is timed out: whoever floods us fills the log.
+    _log = Logger(namespace="wschat.http", observer=_discard)
 
     site: ChatSite
     transport: Any
