@@ -144,7 +144,7 @@ class GateTests(ServerTests):
 
     def test_too_many_of_an_address(self) -> None:
         """When an address has as many connections as one may, it is a 429, with a time to wait."""
-        self.server = Server(Limits(max_connections_per_address=2, max_sessions_per_user=9))
+        self.server = Server(Limits(max_connections_per_host=2, max_sessions_per_user=9))
         self.server.add_user("alice")
         path = f"/ws?token={self.server.token('alice')}"
         wires = [self.server.upgrade(path, address="203.0.113.5")[0] for _ in range(2)]
@@ -161,7 +161,7 @@ class GateTests(ServerTests):
     def test_addresses_behind_a_proxy(self) -> None:
         """Behind a trusted proxy it is whom that heard; what others say is nothing."""
         proxies = Networks.parse("10.0.0.0/8")
-        self.server = Server(Limits(max_connections_per_address=1, trusted_proxies=proxies))
+        self.server = Server(Limits(max_connections_per_host=1, trusted_proxies=proxies))
         self.server.add_user("alice")
         path = f"/ws?token={self.server.token('alice')}"
 

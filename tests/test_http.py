@@ -263,7 +263,7 @@ class HeaderTests(WebTests):
 class PlaceTests(WebTests):
     """How many connections there may be that are no WebSockets."""
 
-    limits = Limits(max_connections=5, max_connections_per_address=2)
+    limits = Limits(max_connections=5, max_connections_per_host=2)
 
     def open(self, address: str) -> Wire:
         return self.server.open_wire(address=address)
@@ -301,7 +301,7 @@ class PlaceTests(WebTests):
     def test_proxies(self) -> None:
         """The connections of a trusted proxy are many people's."""
         self.server = Server(
-            Limits(max_connections_per_address=2, trusted_proxies=Networks.parse("10.0.0.0/8"))
+            Limits(max_connections_per_host=2, trusted_proxies=Networks.parse("10.0.0.0/8"))
         )
         wires = [self.open("10.0.0.1") for _ in range(4)]
         self.server.turn()

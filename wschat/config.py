@@ -51,7 +51,7 @@ class Config:
     commands: tuple[str, ...]
     security_log_file: Path | None
     byte_rate: int | None
-    max_connections_per_address: int
+    max_connections_per_host: int
     trusted_proxies: Networks
     metrics_from: Networks
     administrators: frozenset[str]
@@ -373,14 +373,14 @@ SETTINGS: Final = (
         "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
         _size_or_none,
         "bytes a second and user, of which ten seconds' may come at once "
-        "(default: as many as --message-rate and --max-message-size make)",
+        "(default: what the other limits come to)",
     ),
     Setting(
-        "max-connections-per-address",
+        "max-connections-per-host",
         "1000",
         "a whole number from 1",
         _count,
-        "WebSocket connections of one address at once, and as many others; this host's are free",
+        "WebSockets of one address at once, and as many other connections; this host's are free",
     ),
     Setting(
         "trusted-proxies",

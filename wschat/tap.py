@@ -172,8 +172,7 @@ class Server(Service):
             meters=meters,
         )
         places, http_places = (
-            Occupancy(settings.max_connections_per_address, settings.max_connections)
-            for _ in range(2)
+            Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
         )
         self._connections = websocket.ChatFactory(
             self._chat,

@@ -77,7 +77,7 @@ class Limits:
     retention: float = 30 * 86400
     token_lifetime: float = 86400.0
     byte_rate: float | None = None
-    max_connections_per_address: int = 1000
+    max_connections_per_host: int = 1000
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
     metrics_from: Networks = LOOPBACK
     administrators: frozenset[str] = frozenset()
@@ -120,7 +120,7 @@ class MemoryServer:
             meters=meters,
         )
         places, self.http_places = (
-            Occupancy(limits.max_connections_per_address, limits.max_connections) for _ in range(2)
+            Occupancy(limits.max_connections_per_host, limits.max_connections) for _ in range(2)
         )
         self.factory = websocket.ChatFactory(
             self.chat,
