@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.processes import Server
 from tests.endtoend import PATIENCE, WORD, Answer, Classic, EndToEnd, b64, request
-from tests.test_docs_operations import _METRIC, expressions
+from tests.test_docs_monitoring import _METRIC, expressions
 
 
 def plain(server: Server, path: str, **headers: str) -> Answer:

@@ -1,5 +1,5 @@
 """
-`/analytics/...`: how much a server is used, for administrators (docs/operations.md).
+`/analytics/...`: how much a server is used, for administrators (docs/monitoring.md).
 
 Numbers alone, of what is kept: nobody's name, and not who talks to whom.
 What is asked reads many messages, so it is asked once a minute at most.

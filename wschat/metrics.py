@@ -2,7 +2,7 @@
 The metrics, as Prometheus reads them: made of plain numbers when they are asked for.
 
 Each server has a registry of its own; nothing here runs while nobody asks.
-docs/operations.md says what they are for, docs/grafana.json shows them.
+docs/monitoring.md says what they are for, docs/grafana.json shows them.
 """
 
 from __future__ import annotations

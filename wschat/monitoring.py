@@ -1,4 +1,4 @@
-"""`/ready` and `/metrics`: whether the server can work, and how it does (docs/operations.md)."""
+"""`/ready` and `/metrics`: whether the server can work, and how it does (docs/monitoring.md)."""
 
 from __future__ import annotations
 

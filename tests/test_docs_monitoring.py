@@ -1,4 +1,4 @@
-"""docs/operations.md and docs/grafana.json: what they name is there, in a server that runs."""
+"""docs/monitoring.md and docs/grafana.json: what they name is there, in a server that runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import Limits, make_message
 from wschat.testing import NOW
 
 DOCS = Path(__file__).parent.parent / "docs"
-OPERATIONS = (DOCS / "operations.md").read_text("utf-8")
+MONITORING = (DOCS / "monitoring.md").read_text("utf-8")
 DASHBOARD = json.loads((DOCS / "grafana.json").read_text("utf-8"))
 
 _METRIC = re.compile(r"\b(?:wschat|process)_[a-z_]+")
@@ -89,13 +89,13 @@ class DashboardTests(_ServerTests):
                     self.assertIn('job=~"$job",instance=~"$instance"', selector)
 
 
-class OperationsTests(_ServerTests):
-    """docs/operations.md."""
+class MonitoringTests(_ServerTests):
+    """docs/monitoring.md."""
 
     def test_metrics(self) -> None:
         """Its table has every metric, with its labels, and no other."""
         row = re.compile(r"^\|((?:,? `wschat_\w+`)+) \|(.*?)\|.*\|$", re.MULTILINE)
-        rows = row.findall(OPERATIONS)
+        rows = row.findall(MONITORING)
         listed = {
             name: set(re.findall(r"`(\w+)`", labels))
             for names, labels in rows
@@ -110,7 +110,7 @@ class OperationsTests(_ServerTests):
 
     def test_alerts(self) -> None:
         """What is worth waking somebody is there."""
-        section = OPERATIONS.partition("Worth waking")[2].partition("\n## ")[0]
+        section = MONITORING.partition("Worth waking")[2].partition("\n## ")[0]
         names = set(_METRIC.findall(section))
         self.assertGreater(len(names), 2)
         families = {re.sub("_(bucket|count|sum)$", "", name) for name in self.samples()}
@@ -125,7 +125,7 @@ class OperationsTests(_ServerTests):
             batch = [make_message("bob", topic, "word") for topic in topics]
             self.server.store._append(batch, {}, frozenset(), when)
         authorization = f"Bearer {self.server.token('alice')}"
-        (block,) = re.findall(r"## Analytics\n.*?```json\n(.*?)```", OPERATIONS, re.DOTALL)
+        (block,) = re.findall(r"## Analytics\n.*?```json\n(.*?)```", MONITORING, re.DOTALL)
         examples = [json.loads(line) for line in block.splitlines()]
         paths = ("summary", "users/daily", "messages/stats")
         for path, example in zip(paths, examples, strict=True):
