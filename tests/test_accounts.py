@@ -337,6 +337,60 @@ class TokenTests(_AccountsTests):
         self.unauthorized(self.token)
 
 
+class OperatorTests(_AccountsTests):
+    """Users whom an operator has changed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.register()
+
+    def change(self, **values: Any) -> None:
+        self.accounts.changed("alice", msgspec.structs.replace(self.alice, **values))
+
+    def login(self, now: float) -> str:
+        challenge = self.accounts.challenge("alice", now)
+        return self.accounts.login("alice", self.key.sign(challenge), now).token
+
+    def test_disabled(self) -> None:
+        """Who is disabled gets no challenge, no token, and nothing for those they have."""
+        token = self.login(NOW)
+        challenge = self.accounts.challenge("alice", NOW)
+        self.change(disabled_at=NOW)
+        for function, arguments in (
+            (self.accounts.challenge, ("alice",)),
+            (self.accounts.login, ("alice", self.key.sign(challenge))),
+            (self.accounts.authenticate, (token,)),
+        ):
+            text = self.refused(HTTPStatus.FORBIDDEN, function, *arguments, NOW)
+            self.assertEqual(text, "The account is disabled.")
+        self.change(disabled_at=None)
+        self.assertEqual(self.accounts.authenticate(token, NOW).user_id, "alice")
+
+    def test_disabled_is_told_to_nobody_else(self) -> None:
+        """A wrong signature is one, whatever an operator did."""
+        self.accounts.challenge("alice", NOW)
+        self.change(disabled_at=NOW)
+        wrong = PrivateKey.generate().sign(b"x")
+        self.refused(HTTPStatus.UNAUTHORIZED, self.accounts.login, "alice", wrong, NOW)
+
+    def test_signed_out(self) -> None:
+        """Tokens of before, and of the same second, are not good; a new login is."""
+        before, same = self.login(NOW), self.login(NOW + 10.2)
+        self.change(signed_out_at=NOW + 10.6)
+        for token in (before, same):
+            self.refused(HTTPStatus.UNAUTHORIZED, self.accounts.authenticate, token, NOW + 11)
+        token = self.login(NOW + 11)
+        self.assertEqual(self.accounts.authenticate(token, NOW + 11).user_id, "alice")
+
+    def test_gone(self) -> None:
+        """Who was removed is nobody, also when they were nobody before."""
+        token = self.login(NOW)
+        self.accounts.changed("alice", None)
+        self.accounts.changed("nobody", None)
+        self.refused(HTTPStatus.UNAUTHORIZED, self.accounts.authenticate, token, NOW)
+        self.refused(HTTPStatus.NOT_FOUND, self.accounts.user, "alice")
+
+
 class RotationTests(_AccountsTests):
     """New keys, which the old one vouches for."""
 

@@ -27,11 +27,13 @@ CLOSES = {
     1003: ("UNSUPPORTED_DATA", False, None),
     4001: ("SHUTDOWN", True, 1000),
     4002: ("STALE", True, 0),
+    4003: ("SIGNED_OUT", True, 0),
     4004: ("INTERNAL", True, 1000),
     4005: ("TOKEN_ENDED", True, 0),
     4008: ("SLOW", True, 0),
     4012: ("NO_PONG", True, 0),
     4500: ("REPLACED", False, None),
+    4501: ("DISABLED", False, None),
 }
 
 

@@ -44,6 +44,8 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("metrics-from", "WSCHAT_METRICS_FROM", None, LOOPBACK),
     ("administrators", "WSCHAT_ADMINISTRATORS", None, frozenset()),
     ("log-format", "WSCHAT_LOG_FORMAT", None, "text"),
+    ("drain-seconds", "WSCHAT_DRAIN_SECONDS", None, 10.0),
+    ("config-file", "WSCHAT_CONFIG_FILE", None, None),
 )
 
 ADDRESS = ":PORT, HOST:PORT or a Twisted endpoint string"
@@ -98,6 +100,7 @@ WRONG = {
         ["a b", "broadcast", "x" * 65, "alice;bob", ".."],
     ),
     "log-format": ("text or json", ["", "JSON", "xml"]),
+    "drain-seconds": ("a number from 1", ["", "0.9", "inf", "10s"]),
     "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
     "allowed-origins": (
         ORIGINS,
@@ -203,6 +206,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "metrics-from": ("10.0.0.2", Networks.parse("10.0.0.2")),
     "administrators": ("alice", frozenset({"alice"})),
     "log-format": ("json", "json"),
+    "drain-seconds": ("15", 15.0),
+    "config-file": ("/c.toml", Path("/c.toml")),
 }
 
 #: The options that nobody is shown: a key, and a URL that may have a password in it.
@@ -356,7 +361,7 @@ class PrecedenceTests(SynchronousTestCase):
     """Whoever is nearer to the command line wins."""
 
     def test_order(self) -> None:
-        """Option, `WSCHAT_NAME`, the classic variable, the default."""
+        """Option, `WSCHAT_NAME`, the classic variable, the file, the default."""
         options: dict[str, str | None] = {"message-rate": "1"}
         own = {"WSCHAT_MESSAGE_RATE": "2"}
         classic = {"MESSAGE_RATE_LIMIT": "3"}
@@ -364,9 +369,16 @@ class PrecedenceTests(SynchronousTestCase):
             load(options, **own, **classic).message_rate,
             load(None, **own, **classic).message_rate,
             load(None, **classic).message_rate,
+            config.load({}, XDG, {"message-rate": "4"}).message_rate,
             load().message_rate,
         ]
-        self.assertEqual(found, [1, 2, 3, 10])
+        self.assertEqual(found, [1, 2, 3, 4, 10])
+
+    def test_said(self) -> None:
+        """Where a wrong value is from is said with it."""
+        error = self.assertRaises(ConfigError, config.load, {}, XDG, {"listen": "x"})
+        expected = f"--listen (from the configuration file): 'x' is not {ADDRESS}"
+        self.assertEqual(str(error), expected)
 
     def test_each(self) -> None:
         """Every option is read from each of its names."""

@@ -53,6 +53,23 @@ class WriteTests(_DataTests):
         self.assertEqual([entry.name for entry in self.path.iterdir()], ["target"])
 
 
+class HoldTests(_DataTests):
+    """Who uses a directory."""
+
+    def test_shared(self) -> None:
+        """Many may use it at once; only then may nobody have it alone."""
+        directory = DataDirectory(self.path)
+        first, second = directory.hold(), directory.hold()
+        first.close()
+        self.assertRaises(BlockingIOError, directory.hold, alone=True)
+        second.close()
+        with directory.hold(alone=True):
+            self.assertRaises(BlockingIOError, directory.hold)
+            self.assertRaises(BlockingIOError, directory.hold, alone=True)
+        directory.hold().close()
+        self.assertEqual(mode(self.path / "lock"), 0o600)
+
+
 class DirectoryTests(_DataTests):
     """The directory itself."""
 

@@ -7,13 +7,20 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import Factory
-from twisted.internet.testing import MemoryReactorClock
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat import endpoint
+from wschat.certificate import Certificate
 from wschat.datadir import DataDirectory
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
@@ -22,7 +29,7 @@ NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
 class _EndpointTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.factory = Factory()
+        self.factory = Factory.forProtocol(Protocol)
         self.ipv6(True)
 
     def ipv6(self, there: bool) -> None:
@@ -97,16 +104,37 @@ class PlainTests(_EndpointTests):
             self.assertRaises(ValueError, endpoint.plain_endpoint, self.reactor, text)
 
 
+class Shown(Certificate):
+    """A certificate that knows who has shown it."""
+
+    def __init__(self, *files: Path) -> None:
+        super().__init__(*files)
+        self.shown: list[object] = []
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        self.shown.append(tlsProtocol.factory)
+        return super().serverConnectionForTLS(tlsProtocol)
+
+
 class TLSTests(_EndpointTests):
     """`--listen`."""
 
     def setUp(self) -> None:
         super().setUp()
-        # A colon and an equals sign, which mean something in an endpoint string.
-        self.keys = DataDirectory(Path(self.mktemp()) / "a:b=c").certificate(NOW)
+        self.certificate = Shown(*DataDirectory(Path(self.mktemp())).certificate(NOW))
 
     def tls(self, text: str) -> None:
-        self.listening(endpoint.tls_endpoint(self.reactor, text, *self.keys))
+        self.listening(endpoint.tls_endpoint(self.reactor, text, self.certificate))
+
+    def listens(self, text: str) -> tuple[int, str]:
+        """The port and the interface on which that listens, with TLS and the server's keys."""
+        self.tls(text)
+        port, factory, _, interface = self.reactor.tcpServers.pop()
+        self.assertIsInstance(factory, TLSMemoryBIOFactory)
+        self.assertIs(factory.wrappedFactory, self.factory)
+        factory.buildProtocol(None).makeConnection(StringTransport())
+        self.assertEqual(self.certificate.shown.pop(), factory)
+        return port, interface
 
     def test_addresses(self) -> None:
         """Host and port listen with TLS and the server's own keys."""
@@ -115,45 +143,54 @@ class TLSTests(_EndpointTests):
             ("127.0.0.1:443", (443, "127.0.0.1")),
             ("[::1]:443", (443, "::1")),
         ):
-            self.tls(text)
-            port, factory, context, _, interface = self.reactor.sslServers.pop()
-            self.assertEqual(((port, interface), factory), (expected, self.factory))
-            context.getContext().check_privatekey()
-        self.assertEqual(self.reactor.tcpServers, [])
+            self.assertEqual(self.listens(text), expected)
+        self.assertEqual(self.reactor.tcpServers + self.reactor.sslServers, [])
 
     def test_ssl_without_keys(self) -> None:
         """An ssl: endpoint that names no keys gets the server's."""
-        self.tls("ssl:8443:interface=10.0.0.1")
-        port, _, context, _, interface = self.reactor.sslServers.pop()
-        self.assertEqual((port, interface), (8443, "10.0.0.1"))
-        context.getContext().check_privatekey()
+        found = self.listens("ssl:8443:interface=10.0.0.1")
+        self.assertEqual(found, (8443, "10.0.0.1"))
 
     def test_short_strings(self) -> None:
         """The shortest of Twisted's strings are not hosts called ssl and tcp."""
-        self.tls("ssl:8443")
-        self.assertEqual(self.reactor.sslServers[0][4], "")
+        self.assertEqual(self.listens("ssl:8443"), (8443, ""))
         self.tls("tcp:8080")
         self.assertEqual(self.reactor.tcpServers[0][0], 8080)
 
     def test_ssl_with_keys(self) -> None:
         """One that names its own keeps them."""
-        own = DataDirectory(Path(self.mktemp())).certificate(NOW)
-        self.keys = (Path("/nowhere"), Path("/nowhere"))
-        self.tls(f"ssl:8443:privateKey={own[1]}:certKey={own[0]}")
-        self.assertEqual(len(self.reactor.sslServers), 1)
+        # A colon and an equals sign, which mean something in an endpoint string.
+        own = DataDirectory(Path(self.mktemp()) / "a:b=c").certificate(NOW)
+        chain, key = (quoteStringArgument(str(path)) for path in own)
+        self.tls(f"ssl:8443:privateKey={key}:certKey={chain}")
+        ((_, factory, context, _, _),) = self.reactor.sslServers
+        self.assertIs(factory, self.factory)
+        context.getContext().check_privatekey()
 
     def test_something_that_ends_tls(self) -> None:
         """A tcp: endpoint has no TLS: what is in front of the server has."""
         self.tls("tcp:8443:interface=127.0.0.1")
-        self.assertEqual((len(self.reactor.tcpServers), self.reactor.sslServers), (1, []))
+        ((_, factory, _, _),) = self.reactor.tcpServers
+        self.assertIs(factory, self.factory)
+
+    def test_open_already(self) -> None:
+        """A socket that systemd has opened is spoken TLS on."""
+        adopted: list[Any] = []
+
+        class Below:
+            def listen(self, factory: Any) -> Deferred[None]:
+                adopted.append(factory)
+                return succeed(None)
+
+        def parse(reactor: Any, description: str) -> Below:
+            self.assertEqual(description, "systemd:domain=INET6:name=https")
+            return Below()
+
+        self.patch(endpoint, "serverFromString", parse)
+        self.tls("systemd:domain=INET6:name=https")
+        self.assertIs(adopted[0].wrappedFactory, self.factory)
 
     def test_no_endpoint(self) -> None:
         """What is none is a ValueError."""
         for text in ("nonsense:one", "ssl:x", "junk"):
             self.assertRaises(ValueError, self.tls, text)
-
-    def test_missing_keys(self) -> None:
-        """Keys that are not there are an error that is one of the caught ones."""
-        self.keys = (Path("/nowhere/certificate"), Path("/nowhere/key"))
-        error = self.assertRaises(OSError, self.tls, ":8443")
-        self.assertIn("/nowhere", str(error))

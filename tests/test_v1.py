@@ -362,6 +362,10 @@ class EventTests(SynchronousTestCase):
         """Who has new keys."""
         self.both_ways(v1.KeyRotated("bob"), {"type": "key_rotated", "user_id": "bob"})
 
+    def test_draining(self) -> None:
+        """The server is about to end."""
+        self.both_ways(v1.Draining(1500), {"type": "draining", "retry_after_ms": 1500})
+
     def test_dialect(self) -> None:
         """A client is sent whole WebSocket text frames."""
         message = Message("alice", "bob", "hi", NOW_TEXT, id=17, client_id="m-1")

@@ -131,7 +131,7 @@ class Accounts:
         self.administrators = administrators
         self._secret = jwt_secret
         self._lifetime = token_lifetime
-        self._registration_open = registration_open
+        self.registration_open = registration_open
         self._challenges = Challenges()
         #: Every registered user, by id: asked about on the way of each message.
         self.users: dict[str, User] = {}
@@ -141,6 +141,13 @@ class Accounts:
     def load(self, users: Iterable[User]) -> None:
         """Take the users that the store has; before anything else is asked."""
         self.users.update({user.user_id: user for user in users})
+
+    def changed(self, user_id: str, user: User | None) -> None:
+        """An operator has changed a user, or removed them."""
+        if user is None:
+            self.users.pop(user_id, None)
+        else:
+            self.users[user_id] = user
 
     def user(self, user_id: str) -> User:
         """A registered user.  Raises `AccountError` (404)."""
@@ -157,7 +164,7 @@ class Accounts:
         administrator's id, 400 for a name
         or key that is none; the Deferred fails with it (409) for a taken id.
         """
-        if not self._registration_open:
+        if not self.registration_open:
             raise AccountError(HTTPStatus.FORBIDDEN, "Registration is closed.")
         user = _checked(wanted, now)
         if user.user_id in self.users:
@@ -195,9 +202,16 @@ class Accounts:
         return user
 
     def challenge(self, user_id: str, now: float) -> bytes:
-        """A challenge for a user to sign.  Raises `AccountError` (401) for an unknown one."""
-        if user_id not in self.users:
+        """
+        A challenge for a user to sign.
+
+        Raises `AccountError`: 401 for an unknown one, 403 for one who is
+        disabled.
+        """
+        user = self.users.get(user_id)
+        if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
+        _check_enabled(user)
         return self._challenges.issue(user_id, now)
 
     def login(self, user_id: str, signature: str, now: float) -> Token:
@@ -205,7 +219,7 @@ class Accounts:
         A token for the user who signed one of their outstanding challenges.
 
         Raises `AccountError`: 401 for an unknown user or a wrong signature,
-        400 when there is nothing to answer.
+        403 for one who is disabled, 400 when there is nothing to answer.
         """
         user = self.users.get(user_id)
         if user is None:
@@ -218,7 +232,8 @@ class Accounts:
         for challenge in reversed(outstanding):
             if identity.verify(user.public_key, challenge, signature):
                 self._challenges.use(challenge)
-                return self._token(user_id, now)
+                _check_enabled(user)
+                return self.token(user_id, now)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
 
     def administrator(self, token: str, now: float) -> User:
@@ -228,7 +243,8 @@ class Accounts:
             raise AccountError(HTTPStatus.FORBIDDEN, "This is for administrators.")
         return user
 
-    def _token(self, user_id: str, now: float) -> Token:
+    def token(self, user_id: str, now: float) -> Token:
+        """A token for a user, whatever they proved."""
         expires = int(now + self._lifetime)
         claims = {"user_id": user_id, "iat": int(now), "exp": expires}
         return Token(
@@ -244,7 +260,9 @@ class Accounts:
         The user whose token this is, and when it ends.
 
         Raises `AccountError` (401) for a token that is wrong or has ended,
-        for one that was given for an earlier key, and when the user is gone.
+        for one that was given for an earlier key or for a login that an
+        operator has ended, and when the user is gone; 403 for one who is
+        disabled.
         """
         try:
             claims = jwt.decode(
@@ -265,7 +283,16 @@ class Accounts:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
         if user.rotated_at is not None and issued < int(user.rotated_at):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is of an earlier key: log in.")
+        # A token knows its second alone: one of the same second may be of before.
+        if user.signed_out_at is not None and issued <= int(user.signed_out_at):
+            raise AccountError(HTTPStatus.UNAUTHORIZED, "The login was ended: log in again.")
+        _check_enabled(user)
         return user, expires
+
+
+def _check_enabled(user: User) -> None:
+    if user.disabled_at is not None:
+        raise AccountError(HTTPStatus.FORBIDDEN, "The account is disabled.")
 
 
 def _renewed(user: User, step: rotation.Rotation, now: float) -> User:

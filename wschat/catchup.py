@@ -45,7 +45,7 @@ class CatchUp:
         self._commits = commits
         self._receipts = receipts
         self._next_turn = next_turn
-        self._limits = limits
+        self.limits = limits
         self._meters = meters
         self._running: set[Deferred[None]] = set()
 
@@ -81,7 +81,7 @@ class CatchUp:
         session.position = session.confirmed = position
         if session.name is not None:
             self._commits.move(place, session.position)  # so that a new one is remembered
-            resumed = v1.Resumed(session.name, session.position, start.complete, *self._limits)
+            resumed = v1.Resumed(session.name, session.position, start.complete, *self.limits)
             session.send(v1.frame(resumed))
             read = max(start.read, self._commits.place((session.user_id, None)))
             if session.position > read:

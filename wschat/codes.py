@@ -83,11 +83,13 @@ class CloseCode(enum.IntEnum):
     UNSUPPORTED_DATA = 1003
     SHUTDOWN = 4001
     STALE = 4002
+    SIGNED_OUT = 4003
     INTERNAL = 4004
     TOKEN_ENDED = 4005
     SLOW = 4008
     NO_PONG = 4012
     REPLACED = 4500
+    DISABLED = 4501
 
     @property
     def advice(self) -> Advice:
@@ -103,11 +105,13 @@ _CLOSES: Final = {
     CloseCode.UNSUPPORTED_DATA: Advice("text frames only", again=False),
     CloseCode.SHUTDOWN: Advice("the server is shutting down; connect again", again=True, wait=1000),
     CloseCode.STALE: Advice("no resume frame came in time; connect again", again=True, wait=0),
+    CloseCode.SIGNED_OUT: Advice("an operator ended the login; log in again", again=True, wait=0),
     CloseCode.INTERNAL: Advice("the server had a fault; connect again", again=True, wait=1000),
     CloseCode.TOKEN_ENDED: Advice("the token has ended; log in again", again=True, wait=0),
     CloseCode.SLOW: Advice("reading too slowly; connect again for the rest", again=True, wait=0),
     CloseCode.NO_PONG: Advice("silent for too long; connect again", again=True, wait=0),
     CloseCode.REPLACED: Advice("another connection took over this session", again=False),
+    CloseCode.DISABLED: Advice("the account is disabled, or gone", again=False),
 }
 
 

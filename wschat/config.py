@@ -4,7 +4,7 @@ The server's configuration: one frozen `Config`, from options and environment.
 `SETTINGS` is the only list of them: the command line, the environment, the
 defaults and the help are all read from it.  A value comes from the command
 line, else from `WSCHAT_NAME`, else from the classic server's variable, else
-from the default.
+from the configuration file (wschat.sources), else from the default.
 """
 
 from __future__ import annotations
@@ -56,11 +56,17 @@ class Config:
     metrics_from: Networks
     administrators: frozenset[str]
     log_format: str
+    drain_seconds: float
+    config_file: Path | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One option: `--name`, `WSCHAT_NAME`, and perhaps the classic server's variable."""
+    """
+    One option: `--name`, `WSCHAT_NAME`, and perhaps the classic server's variable.
+
+    A server that runs takes a `live` one anew from the configuration file.
+    """
 
     name: str
     default: str
@@ -69,6 +75,7 @@ class Setting:
     help: str
     classic: str | None = None
     secret: bool = False
+    live: bool = False
 
     @property
     def attribute(self) -> str:
@@ -276,15 +283,25 @@ SETTINGS: Final = (
         _duration,
         "how long a login lasts",
     ),
-    Setting("registration", "open", "open or closed", _registration, "who may make an account"),
+    Setting(
+        "registration",
+        "open",
+        "open or closed",
+        _registration,
+        "who may make an account",
+        live=True,
+    ),
     Setting(
         "registration-rate",
         "60",
         "a number above 0",
         _rate,
         "registrations a minute and address",
+        live=True,
     ),
-    Setting("login-rate", "120", "a number above 0", _rate, "logins a minute and address"),
+    Setting(
+        "login-rate", "120", "a number above 0", _rate, "logins a minute and address", live=True
+    ),
     Setting(
         "message-rate",
         "10",
@@ -292,6 +309,7 @@ SETTINGS: Final = (
         _rate,
         "messages a second and user",
         classic="MESSAGE_RATE_LIMIT",
+        live=True,
     ),
     Setting(
         "message-burst",
@@ -300,6 +318,7 @@ SETTINGS: Final = (
         _at_least_one,
         "messages a user may send at once",
         classic="MESSAGE_BURST_LIMIT",
+        live=True,
     ),
     Setting(
         "max-message-size",
@@ -321,6 +340,7 @@ SETTINGS: Final = (
         "a whole number from 1",
         _count,
         "WebSocket connections at once",
+        live=True,
     ),
     Setting(
         "max-sessions-per-user",
@@ -328,6 +348,7 @@ SETTINGS: Final = (
         "a whole number from 1",
         _count,
         "WebSocket connections of one user at once",
+        live=True,
     ),
     Setting(
         "offline-limit",
@@ -351,6 +372,7 @@ SETTINGS: Final = (
         _origins,
         "web pages that may connect (default: none)",
         classic="ALLOWED_ORIGINS",
+        live=True,
     ),
     Setting(
         "commands",
@@ -404,20 +426,61 @@ SETTINGS: Final = (
         "users whose tokens open /analytics and /metrics; nobody can register under these ids",
     ),
     Setting("log-format", "text", "text or json", _log_format, "how each line of the log looks"),
+    Setting(
+        "drain-seconds",
+        "10",
+        "a number from 1",
+        _at_least_one,
+        "how long the end may take: clients are told, and what they sent is stored",
+    ),
+    Setting(
+        "config-file",
+        "",
+        "a TOML file",
+        _path,
+        "options by name, for what is given neither here nor in the environment; "
+        "limits in it are read again when it changes, and on SIGHUP",
+    ),
 )
 
 
-def _value(
-    setting: Setting, options: Mapping[str, str | None], environ: Mapping[str, str]
-) -> tuple[str | None, str]:
-    """A setting's text, None when it was not given, and the name by which it was."""
-    given = options.get(setting.name)
-    if given is not None:
-        return given, f"--{setting.name}"
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a setting was given: its text, None when it was not; and where, None when it was not."""
+
+    setting: Setting
+    text: str | None
+    source: str | None
+
+    @property
+    def name(self) -> str:
+        """The option, as it is called in an error of its value."""
+        option = f"--{self.setting.name}"
+        return option if self.source in (None, option) else f"{option} (from {self.source})"
+
+
+def given(
+    setting: Setting,
+    options: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    file: Mapping[str, str],
+) -> Given:
+    """A setting's text and where it is from: an option, a variable, the configuration file."""
+    option = options.get(setting.name)
+    if option is not None:
+        return Given(setting, option, f"--{setting.name}")
     for variable in (setting.variable, setting.classic):
         if variable is not None and environ.get(variable):
-            return environ[variable], f"--{setting.name} (from {variable})"
-    return None, f"--{setting.name}"
+            return Given(setting, environ[variable], variable)
+    if setting.name in file:
+        return Given(setting, file[setting.name], "the configuration file")
+    return Given(setting, None, None)
+
+
+def without_secrets(value: str) -> str:
+    """A `--database` value without what only its owner may see: user, password, parameters."""
+    scheme, mark, rest = value.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
 
 
 def default_data_dir(environ: Mapping[str, str]) -> str:
@@ -428,15 +491,20 @@ def default_data_dir(environ: Mapping[str, str]) -> str:
     return str(base / "wschat")
 
 
-def load(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
+def load(
+    options: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    file: Mapping[str, str] | None = None,
+) -> Config:
     """
-    The configuration that options (by name, None when not given) and environment make.
+    The configuration that options (by name, None when not given), environment and file make.
 
     Raises `ConfigError`.
     """
     values: dict[str, Any] = {}
     for setting in SETTINGS:
-        text, name = _value(setting, options, environ)
+        found = given(setting, options, environ, file or {})
+        text = found.text
         if setting.name == "data-dir" and text is None:
             text = default_data_dir(environ)
         text = setting.default if text is None else text
@@ -444,7 +512,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Confi
             values[setting.attribute] = setting.parse(text)
         except (ValueError, KeyError):
             shown = "(not shown)" if setting.secret else repr(text)
-            raise ConfigError(f"{name}: {shown} is not {setting.accepts}") from None
+            raise ConfigError(f"{found.name}: {shown} is not {setting.accepts}") from None
     if (values["certificate"] is None) != (values["private_key"] is None):
         raise ConfigError("--certificate and --private-key: give both or neither")
     return Config(**values)

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import alembic.command
 import alembic.config
+import alembic.migration
+import alembic.script
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
@@ -41,6 +43,18 @@ users = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("rotations", sa.Text),
     sa.Column("rotated_at", sa.Double),
+    sa.Column("disabled_at", sa.Double),
+    sa.Column("signed_out_at", sa.Double),
+)
+
+#: Users whom an operator has changed, the latest last: what a server that runs looks at.
+user_changes = sa.Table(
+    "user_changes",
+    metadata,
+    sa.Column("id", _id_type, primary_key=True, autoincrement=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 #: The messages.  A sender's client id names one message of theirs, however often it is sent.
@@ -159,10 +173,23 @@ def database_url(database: str, data_dir: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(path))
 
 
-def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Bring the database's schema up to a revision; a new database gets all of it."""
+def revisions(engine: sa.Engine) -> tuple[str | None, str]:
+    """The revision of a database's schema, None when it has none, and the one of this version."""
+    script = alembic.script.ScriptDirectory.from_config(_alembic())
+    with engine.connect() as connection:
+        context = alembic.migration.MigrationContext.configure(connection)
+        return context.get_current_revision(), str(script.get_current_head())
+
+
+def _alembic() -> alembic.config.Config:
     config = alembic.config.Config()
     config.set_main_option("script_location", "wschat:migrations")
+    return config
+
+
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring the database's schema up to a revision; a new database gets all of it."""
+    config = _alembic()
     with engine.execution_options(writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":  # several servers may start at once
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))

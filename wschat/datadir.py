@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import fcntl
 import ipaddress
 import os
 import secrets
@@ -16,7 +17,7 @@ import socket
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,8 +26,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME: Final = datetime.timedelta(days=825)
 _FILES: Final = frozenset({"certificate.pem", "jwt-secret", "private-key.pem", "wschat.sqlite3"})
+_LOCK_FILE: Final = "lock"
 _SECRET_BYTES: Final = 32
-_SECRET_FILE: Final = "jwt-secret"  # noqa: S105  # a name
+SECRET_FILE: Final = "jwt-secret"  # noqa: S105  # a name
 _NAMES: Final = ("localhost", "websocket-server", "ws-server")
 _ADDRESSES: Final = ("127.0.0.1", "::1")
 
@@ -118,7 +120,7 @@ class DataDirectory:
 
     def jwt_secret(self) -> str:
         """The secret that tokens are signed with."""
-        path = self.path / _SECRET_FILE
+        path = self.path / SECRET_FILE
         if not path.exists():
             write_private(path, secrets.token_hex(_SECRET_BYTES).encode() + b"\n")
         secret = path.read_text("ascii").strip()
@@ -126,6 +128,22 @@ class DataDirectory:
             text = f"Holds no secret of {_SECRET_BYTES} characters; remove it, and one is made"
             raise OSError(errno.EINVAL, text, str(path))
         return secret
+
+    def hold(self, *, alone: bool = False) -> IO[bytes]:
+        """
+        Say that the directory is in use, until the file that this gives is closed.
+
+        Many may use it, or one `alone`; a process that ends uses it no more.
+        Raises `BlockingIOError` when somebody is in the way.
+        """
+        descriptor = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.fdopen(descriptor, "r+b")
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def certificate(self, now: datetime.datetime) -> tuple[Path, Path]:
         """The files of the certificate and its private key; one that has ended is made anew."""

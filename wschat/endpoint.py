@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from pathlib import Path
+from typing import Final
 
-from cryptography import x509
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
-from twisted.internet.interfaces import IReactorCore, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorCore,
+    IStreamServerEndpoint,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
 
+from wschat.certificate import Certificate
 from wschat.config import split_address
 
-
-def check_certificate(certificate: Path, private_key: Path) -> None:
-    """Raise `OSError` or `ValueError` unless both files are PEM, and belong together."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, private_key)
-    except ssl.SSLError as error:
-        raise ValueError(f"not a PEM certificate and its key ({error.reason})") from None
-
-
-def certificate_ends(certificate: Path) -> float:
-    """When a certificate ends, in seconds since the epoch.  Raises `OSError`, `ValueError`."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
+#: Sockets that somebody else has opened for the TLS listener.
+_INHERITED: Final = ("systemd:", "fd:")
 
 
 def _any_interface() -> str:
@@ -57,19 +53,34 @@ def plain_endpoint(reactor: IReactorCore, text: str) -> IStreamServerEndpoint:
 
 
 def tls_endpoint(
-    reactor: IReactorCore, text: str, certificate: Path, private_key: Path
+    reactor: IReactorCore, text: str, certificate: Certificate
 ) -> IStreamServerEndpoint:
     """
-    The endpoint of `--listen`, with the server's keys unless it names its own.
+    The endpoint of `--listen`, with a certificate unless it names its own.
 
-    A Twisted string of another kind is taken as it is: `tcp:` for a server
-    behind something that ends TLS, `systemd:` for a socket that is open
-    already.  Raises `ValueError` for a string that is none.
+    It speaks TLS on `HOST:PORT`, on an `ssl:` endpoint and on a socket that
+    is open already, `systemd:`.  A Twisted string of another kind is taken as
+    it is: `tcp:` for a server behind something that ends TLS.  Raises
+    `ValueError` for a string that is none.
     """
     string = _tcp(text)
-    if string != text:
-        string = string.replace("tcp:", "ssl:", 1)
-    if string.startswith("ssl:") and "Key=" not in string:
-        key, chain = (quoteStringArgument(str(path)) for path in (private_key, certificate))
-        string += f":privateKey={key}:certKey={chain}"
-    return _endpoint(reactor, string)
+    if string == text and text.startswith("ssl:") and "Key=" not in text:
+        string = text.replace("ssl:", "tcp:", 1)
+    if string == text and not text.startswith(_INHERITED):
+        return _endpoint(reactor, string)
+    return _OverTLS(_endpoint(reactor, string), certificate)
+
+
+@implementer(IStreamServerEndpoint)
+class _OverTLS:
+    """TLS on whatever an endpoint listens on."""
+
+    def __init__(self, below: IStreamServerEndpoint, certificate: Certificate) -> None:
+        self._below = below
+        self._certificate = certificate
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """`IStreamServerEndpoint`."""
+        factory = TLSMemoryBIOFactory(self._certificate, False, protocolFactory)
+        listening: Deferred[IListeningPort] = self._below.listen(factory)
+        return listening

@@ -121,7 +121,8 @@ class Gate(Resource):
             self._security.refused("websocket", str(refusal.body), address(request))
             return refusal
         if self._factory.shutting_down:
-            return Answer(CloseCode.SHUTDOWN.reason, HTTPStatus.SERVICE_UNAVAILABLE)
+            reason = CloseCode.SHUTDOWN.reason
+            return Answer(reason, HTTPStatus.SERVICE_UNAVAILABLE, retry_after="1")
         wrong = _handshake_fault(request)
         if wrong is not None:
             return wrong

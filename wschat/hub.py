@@ -245,6 +245,12 @@ class Hub:
         self._bytes = None if byte_rate is None else KeyedLimiter(byte_rate, 10 * byte_rate)
         self.registry = Registry()
 
+    def set_limits(self, message_rate: float, message_burst: float) -> None:
+        """Other rates, for every user, from now on."""
+        self.message_rate = message_rate
+        self.message_burst = message_burst
+        self._limiter.set(message_rate, message_burst)
+
     def count(self, user_id: str, now: float, size: int = 0) -> None:
         """
         Count one frame of a user, of so many bytes.

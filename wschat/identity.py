@@ -46,6 +46,8 @@ class User(msgspec.Struct, frozen=True):
     Keys are base64 of 32 bytes; times are in seconds since the epoch.
     `rotations` are the steps from the first key to this one, JSON as
     wschat.rotation has it, and `rotated_at` is when the last was taken.
+    An operator disabled the account at `disabled_at`, and ended all its
+    logins of before `signed_out_at`.
     """
 
     user_id: str
@@ -55,6 +57,8 @@ class User(msgspec.Struct, frozen=True):
     created_at: float
     rotations: str | None = None
     rotated_at: float | None = None
+    disabled_at: float | None = None
+    signed_out_at: float | None = None
 
 
 class Sealed(msgspec.Struct, frozen=True):

@@ -60,6 +60,12 @@ class KeyedLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def set(self, rate: float, burst: float) -> None:
+        """From now on, other limits; whoever was short of tokens starts anew."""
+        self._rate = rate
+        self._burst = burst
+        self._buckets.clear()
+
     def _bucket(self, key: Hashable, now: float) -> TokenBucket:
         bucket = self._buckets.get(key)
         if bucket is None:

@@ -25,6 +25,7 @@ from wschat.catchup import CatchUp
 from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
 from wschat.commands import Command, Commands
 from wschat.commits import Commits, Entry, storable
+from wschat.drain import Farewell
 from wschat.expiry import Expiry
 from wschat.hub import Hub, Session
 from wschat.logins import Logins
@@ -35,6 +36,7 @@ from wschat.questions import Questions
 from wschat.receipts import Receipts
 from wschat.store import Appended, DiskFull, Place, Store
 from wschat.timeouts import Timeouts
+from wschat.watch import Watch
 
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
@@ -114,10 +116,17 @@ class ChatService(Service):
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
         self._questions = Questions(store, hub.registry, self._presence)
+        self._watch = Watch(store, accounts, hub.registry)
         self._failing = False  # whether the last commit failed
         self._telling: IDelayedCall | None = None
+        self._farewell: Farewell | None = None
         self._beat = LoopingCall(self._tick)
         self._beat.clock = clock
+
+    def set_limits(self, message_rate: float, message_burst: float) -> None:
+        """What a user may send a second, and at once, from now on; who connects is told."""
+        self.hub.set_limits(message_rate, message_burst)
+        self._catch_up.limits = (message_rate, message_burst)
 
     def startService(self) -> None:
         super().startService()
@@ -133,6 +142,15 @@ class ChatService(Service):
     def queued_bytes(self) -> int:
         """What waits to be stored, in bytes."""
         return self._commits.queued_bytes
+
+    def say_farewell(self) -> Deferred[None]:
+        """Tell sessions that the server ends; fires when all that they sent before has come."""
+        self._farewell = Farewell(self.hub.registry)
+        return self._farewell.heard
+
+    async def settle(self) -> None:
+        """Wait until all that has come is stored, delivered and answered."""
+        await self._commits.drain()
 
     async def drain(self) -> None:
         """Stop the timers, and wait until all that was received is stored and every place saved."""
@@ -150,6 +168,7 @@ class ChatService(Service):
         for session in self._unresumed.expired(self._clock.seconds()):
             session.close(CloseCode.STALE)
         self._logins.look()
+        self._watch.look()
         Deferred.fromCoroutine(self._save_seen())
 
     def _there(self) -> list[Place]:
@@ -221,6 +240,8 @@ class ChatService(Service):
         self._logins.closed(session)
         self._unresumed.discard(session)
         self._probing.discard(session)
+        if self._farewell is not None:
+            self._farewell.gone(session)
         self._presence.unwatch(session)
         self._commits.commit()  # the place of one who goes is saved at once
         if user_id not in self.hub.registry:

@@ -12,10 +12,12 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
 import sqlalchemy as sa
 
 from wschat import wire
-from wschat.database import cursors, expired, messages, sessions
+from wschat.database import cursors, expired, messages, sessions, user_changes, users
+from wschat.identity import User
 
 #: More than any message's id.
 NEWEST: Final = 2**63 - 1
@@ -224,6 +226,14 @@ SELECT_FROM: Final = (
     .limit(1)
 )
 
+SELECT_NEWEST_CHANGE: Final = sa.select(sa.func.max(user_changes.c.id))
+
+SELECT_CHANGES: Final = (
+    sa.select(user_changes.c.id, user_changes.c.user_id)
+    .where(user_changes.c.id > sa.bindparam("after"))
+    .order_by(user_changes.c.id)
+)
+
 SELECT_NEWEST: Final = (
     sa.select(messages.c.topic, sa.func.max(messages.c.id).label("newest"))
     .where(messages.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -235,6 +245,29 @@ UPSERT_EXPIRED: Final = sa.text(
     " ON CONFLICT (topic) DO UPDATE SET through = excluded.through"
     " WHERE expired.through < excluded.through"
 )
+
+
+def head(connection: sa.Connection) -> int:
+    """The newest message there is, or was."""
+    stored = connection.execute(SELECT_HEAD).scalar() or 0
+    gone = connection.execute(sa.select(sa.func.max(expired.c.through))).scalar() or 0
+    return max(stored, gone)
+
+
+def add_user(connection: sa.Connection, user: User) -> None:
+    """Add a user, whose place is after all that is stored.  An IntegrityError: the id is taken."""
+    connection.execute(sa.insert(users), msgspec.structs.asdict(user))
+    newest = head(connection)
+    row = {"user_id": user.user_id, "position": newest, "start": newest}
+    connection.execute(INSERT_CURSOR, row)
+
+
+def remove(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Remove messages, and remember how far they went."""
+    for row in connection.execute(SELECT_NEWEST, {"ids": ids}).all():
+        connection.execute(UPSERT_EXPIRED, {"topic": row.topic, "through": row.newest})
+    connection.execute(sa.delete(messages).where(messages.c.id.in_(ids)))
+
 
 _COLUMNS: Final = (
     "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from wschat import statements, wire
-from wschat.database import expired, messages, users
+from wschat.database import users
 from wschat.identity import User
 
 Result = TypeVar("Result")
@@ -42,6 +42,9 @@ EXPIRY_BATCH: Final = 500
 SESSIONS_PER_USER: Final = 100
 
 _READERS: Final = 2
+
+#: What a rotation changes of a user.
+_KEYS: Final = ("public_key", "x25519_public_key", "rotations", "rotated_at")
 
 #: Who asks: a user, and the name of their session, which a classic client has not.
 Place = tuple[str, str | None]
@@ -116,6 +119,13 @@ class Start(msgspec.Struct, frozen=True):
     complete: bool
     read: int
     known: bool = True
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Users whom an operator has changed, None for one who is gone; `last` is the last change."""
+
+    last: int
+    users: Mapping[str, User | None]
 
 
 class Fate(msgspec.Struct, frozen=True):
@@ -202,7 +212,7 @@ class Store:
         away: frozenset[str],
         now: float,
     ) -> Appended:
-        head = _head(connection)
+        head = statements.head(connection)
         full, held_up = self._without_room(connection, batch, away, ())
         if full:  # what is sent again takes no room
             known = self._dialect.first_ids(connection, batch)
@@ -290,7 +300,7 @@ class Store:
             who = {"user": user_id, "session": name}
             known: int | None = connection.execute(statements.SELECT_SESSION, who).scalar()
             gone = connection.execute(statements.SELECT_EXPIRED, {"user": user_id}).scalar() or 0
-            head = _head(connection)
+            head = statements.head(connection)
         true = after is None or after <= head  # or the database has been set back since
         given = [place for place in (known, after if true else None) if place is not None]
         position = max(min(max(given, default=read), head), first)
@@ -302,7 +312,7 @@ class Store:
 
     def _page(self, user_id: str, after: int, limit: int) -> Page:
         with self._engine.connect() as connection:
-            head = _head(connection)
+            head = statements.head(connection)
             rows = connection.execute(
                 statements.SELECT_PAGE,
                 {"user": user_id, "after": after, "head": head, "limit": limit},
@@ -405,10 +415,7 @@ class Store:
     def _add_user(self, user: User) -> None:
         try:
             with self._transaction() as connection:
-                connection.execute(sa.insert(users), msgspec.structs.asdict(user))
-                head = _head(connection)
-                row = {"user_id": user.user_id, "position": head, "start": head}
-                connection.execute(statements.INSERT_CURSOR, row)
+                statements.add_user(connection, user)
         except sa.exc.IntegrityError:
             raise UserExists(user.user_id) from None
 
@@ -419,7 +426,8 @@ class Store:
     def _rotate(self, user: User, old_public_key: str) -> None:
         theirs = (users.c.user_id == user.user_id) & (users.c.public_key == old_public_key)
         with self._transaction() as connection:
-            changed = sa.update(users).where(theirs).values(msgspec.structs.asdict(user))
+            keys = {name: getattr(user, name) for name in _KEYS}
+            changed = sa.update(users).where(theirs).values(keys)
             if not connection.execute(changed).rowcount:
                 raise KeyReplaced(user.user_id)
 
@@ -427,6 +435,30 @@ class Store:
         """Every registered user.  Blocks: for the start, before the reactor runs."""
         with self._engine.connect() as connection:
             return [User(*row) for row in connection.execute(sa.select(users))]
+
+    def changes(self, after: int) -> Deferred[Changes]:
+        """Whom an operator has changed after a change, as they are now."""
+        newest = self._read(self._newest_change)
+        # In the writer's turn, so that what else was changed of a user is told in its order.
+        return newest.addCallback(
+            lambda last: (
+                self._write(self._changes, after) if last > after else succeed(Changes(after, {}))
+            )
+        )
+
+    def _newest_change(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.execute(statements.SELECT_NEWEST_CHANGE).scalar() or 0
+
+    def _changes(self, after: int) -> Changes:
+        with self._engine.connect() as connection:
+            rows = connection.execute(statements.SELECT_CHANGES, {"after": after}).all()
+            changed: dict[str, User | None] = dict.fromkeys(row.user_id for row in rows)
+            for user_id in changed:
+                theirs = sa.select(users).where(users.c.user_id == user_id)
+                row = connection.execute(theirs).one_or_none()
+                changed[user_id] = None if row is None else User(*row)
+        return Changes(max((row.id for row in rows), default=after), changed)
 
     def last_seen(self) -> dict[str, float]:
         """When each user was last there, in seconds since the epoch.  Blocks: for the start."""
@@ -497,12 +529,7 @@ class Store:
         if not ids:
             return Expired(0, 0, more=False)
         with self._transaction() as connection:
-            newest = connection.execute(statements.SELECT_NEWEST, {"ids": ids}).all()
-            for row in newest:
-                connection.execute(
-                    statements.UPSERT_EXPIRED, {"topic": row.topic, "through": row.newest}
-                )
-            connection.execute(sa.delete(messages).where(messages.c.id.in_(ids)))
+            statements.remove(connection, ids)
         return Expired(len(ids), ids[-1], len(ids) == EXPIRY_BATCH)
 
     def see_sessions(self, places: Collection[Place], now: float) -> Deferred[None]:
@@ -533,13 +560,6 @@ class Store:
             return [{"user": row.user_id, "session": row.name} for row in rows]
 
 
-def _head(connection: sa.Connection) -> int:
-    """The newest message there is, or was."""
-    stored = connection.execute(statements.SELECT_HEAD).scalar() or 0
-    gone = connection.execute(sa.select(sa.func.max(expired.c.through))).scalar() or 0
-    return max(stored, gone)
-
-
 def until(connection: sa.Connection, before: float) -> int:
     """
     The last message stored earlier than `before`, as far as ids ascend with time.
@@ -547,7 +567,7 @@ def until(connection: sa.Connection, before: float) -> int:
     Looked for by halves, so that no index on the time is paid for by every
     message.  Where the clock was set back it is off by as much.
     """
-    low, high = 0, _head(connection)
+    low, high = 0, statements.head(connection)
     while low < high:
         middle = (low + high + 1) // 2
         row = connection.execute(statements.SELECT_FROM, {"id": middle}).one_or_none()

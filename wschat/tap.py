@@ -7,16 +7,19 @@ import datetime
 import functools
 import importlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python import usage
 
@@ -24,17 +27,21 @@ from wschat import (
     analytics,
     config,
     database,
+    drain,
     endpoint,
     gate,
     http,
     logs,
     metrics,
     monitoring,
+    sources,
     store,
+    systemd,
     web,
     websocket,
 )
 from wschat.accounts import Accounts
+from wschat.certificate import Certificate
 from wschat.codes import CloseCode
 from wschat.commands import Command
 from wschat.config import Config
@@ -43,8 +50,12 @@ from wschat.hub import Hub
 from wschat.lag import Lag
 from wschat.limits import Occupancy
 from wschat.meters import Meters
+from wschat.reload import Reload
 from wschat.security import Security
 from wschat.service import ChatService
+
+#: How often files are looked at that may have changed, in seconds.
+_LOOK_INTERVAL: Final = 1.0
 
 log = Logger(namespace="wschat")
 
@@ -80,7 +91,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         try:
-            self.config = config.load(self, os.environ)
+            self.config = sources.load(self, os.environ)
         except config.ConfigError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -91,7 +102,7 @@ def makeService(options: Options) -> Service:
 
     # Twisted's own reactors keep time by the wall: set back, it would stop every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    server = Server(options.config, reactor, time.time)
+    server = Server(options.config, reactor, time.time, lambda: sources.load(options, os.environ))
     if options.config.log_format == "json":
         server.log_file = logs.log_file(options.parent)
     return server
@@ -100,14 +111,24 @@ def makeService(options: Options) -> Service:
 class Server(Service):
     """Everything, wired: it starts from the inside out, and stops from the outside in."""
 
-    def __init__(self, settings: Config, reactor: Any, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        reactor: Any,
+        wall: Callable[[], float],
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """`reread` reads the configuration again, its file included."""
         self._config = settings
+        self._manager = systemd.Notifier(os.environ)
+        self._reread = reread or (lambda: settings)
         self._reactor = reactor
         self._wall = wall
-        self._certificate_ends: float | None = None
+        self._places: Sequence[Occupancy] = ()
         #: Where each line of the log is a JSON object; None for the log that twistd makes.
         self.log_file: IO[str] | None = None
         self._ports: list[IListeningPort] = []
+        self._sites: list[http.ChatSite] = []
         self._cleanup: list[Callable[[], object]] = []
 
     def setServiceParent(self, parent: Any) -> None:
@@ -132,22 +153,24 @@ class Server(Service):
             log.critical("cannot start: {line}", line=line)  # for who has only the log
             sys.excepthook = _say_in_one_line
             raise StartError(line) from None
+        self._manager.tell(systemd.READY)
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
         meters = Meters()
         with _blaming("data-dir", settings.data_dir):
             directory = DataDirectory(settings.data_dir)
+            self._cleanup.append(directory.hold().close)
         if settings.security_log_file is not None:
             with _blaming("security-log-file", settings.security_log_file):
                 self._open_security_log(settings.security_log_file)
-        with _blaming("database", _public(settings.database) or directory.path):
+        with _blaming("database", config.without_secrets(settings.database) or directory.path):
             engine = database.make_engine(database.database_url(settings.database, directory.path))
             database.migrate(engine)
         kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
-        accounts = Accounts(
+        self._accounts = accounts = Accounts(
             kept,
             secret,
             settings.token_lifetime,
@@ -174,6 +197,7 @@ class Server(Service):
         places, http_places = (
             Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
         )
+        self._places = places, http_places
         self._connections = websocket.ChatFactory(
             self._chat,
             reactor,
@@ -182,7 +206,7 @@ class Server(Service):
             meters=meters,
             places=places,
         )
-        admission = gate.Admission(
+        self._admission = admission = gate.Admission(
             accounts,
             hub.registry,
             wall,
@@ -194,21 +218,24 @@ class Server(Service):
         if certificate is None or key is None:
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
             certificate, key = directory.certificate(now)
+        with _blaming("private-key", key):
+            key.read_bytes()
+        with _blaming("certificate", certificate):
+            shown = Certificate(certificate, key)
         security = Security(wall)
-        pages = self._web(
-            accounts, kept, hub, meters=meters, security=security, http_places=http_places
+        self._pages = pages = self._web(
+            accounts,
+            kept,
+            hub,
+            meters=meters,
+            security=security,
+            http_places=http_places,
+            shown=shown,
         )
         door = gate.Gate(self._connections, admission, security)
         self._measure(Lag(reactor, meters.lag_seconds.observe))
         self._chat.startService()
         self._connections.start()
-        if settings.certificate is not None:
-            with _blaming("private-key", key):
-                key.read_bytes()
-            with _blaming("certificate", certificate):
-                certificate.read_bytes()
-                endpoint.check_certificate(certificate, key)
-        self._certificate_ends = endpoint.certificate_ends(certificate)
         site = functools.partial(
             http.ChatSite,
             allowed_origins=settings.allowed_origins,
@@ -218,10 +245,11 @@ class Server(Service):
         )
         with _blaming("listen", settings.listen):
             self._listen(
-                endpoint.tls_endpoint(reactor, settings.listen, certificate, key),
+                endpoint.tls_endpoint(reactor, settings.listen, shown),
                 site(pages.secure(door), lasting_tls=settings.certificate is not None),
                 "https",
             )
+        self._follow_files(shown)
         if settings.listen.startswith(("tcp", "unix")):
             log.warn("--listen is without TLS: something before it has to end TLS")
         if settings.http:
@@ -243,6 +271,7 @@ class Server(Service):
         kept: store.Store,
         hub: Hub,
         *,
+        shown: Certificate,
         meters: Meters,
         security: Security,
         http_places: Occupancy,
@@ -256,7 +285,7 @@ class Server(Service):
             users=accounts.users,
             connections=self._connections.connections,
             http_connections=http_places,
-            certificate_ends=lambda: self._certificate_ends,
+            certificate_ends=lambda: shown.ends,
         )
         return web.Web(
             accounts,
@@ -277,12 +306,59 @@ class Server(Service):
             analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
         )
 
+    def _follow_files(self, certificate: Certificate) -> None:
+        """Read certificate and limits again: when their files change, and on SIGHUP."""
+        settings = self._config
+        files = [
+            Reload("certificate", lambda: (certificate.chain, certificate.key), certificate.load)
+        ]
+        if settings.config_file is not None:
+            path = settings.config_file
+            files.append(Reload("config-file", lambda: (path,), self._read_limits))
+
+        def look() -> None:
+            for file in files:
+                file.look()
+            if self._manager.watched:
+                self._manager.tell(systemd.WATCHDOG)
+
+        looking = LoopingCall(look)
+        looking.clock = self._reactor
+        looking.start(_LOOK_INTERVAL, now=False)
+
+        def hang_up(number: int, frame: object) -> None:
+            for file in files:
+                self._reactor.callFromThread(file.load)
+
+        before = signal.signal(signal.SIGHUP, hang_up)
+        self._cleanup += [looking.stop, lambda: signal.signal(signal.SIGHUP, before)]
+
+    def _read_limits(self) -> None:
+        """Take the settings that can be taken while the server runs."""
+        now = self._reread()
+        taken, not_taken = sources.live(self._config, now)
+        if taken:
+            self._chat.set_limits(now.message_rate, now.message_burst)
+            self._pages.set_limits(now.login_rate, now.registration_rate)
+            self._accounts.registration_open = now.registration == "open"
+            for places in self._places:
+                places.everybody = now.max_connections
+            self._admission.max_sessions_per_user = now.max_sessions_per_user
+            self._admission.allowed_origins = now.allowed_origins
+            for site in self._sites:
+                site.allowed_origins = now.allowed_origins
+            self._config = sources.with_live(self._config, now)
+            log.info("changed: {names}", names=", ".join(taken))
+        if not_taken:
+            log.warn("not before a restart: {names}", names=", ".join(not_taken))
+
     def _open_security_log(self, path: Path) -> None:
         observer = logs.security_observer(path)
         globalLogPublisher.addObserver(observer)
         self._cleanup.append(lambda: globalLogPublisher.removeObserver(observer))
 
     def _listen(self, where: IStreamServerEndpoint, site: http.ChatSite, scheme: str) -> None:
+        self._sites.append(site)
         failures: list[Any] = []
         where.listen(site).addCallbacks(self._ports.append, failures.append)
         if failures:
@@ -297,21 +373,40 @@ class Server(Service):
         )
 
     def stopService(self) -> Deferred[None]:
-        """Let nobody in, close what is open, store what was received; takes seconds at most."""
+        """
+        Let nobody in, and tell everybody; answer what was received, and close what is open.
+
+        It takes `--drain-seconds` at most: whatever hangs then is cut off.
+        """
         super().stopService()
+        self._manager.tell(systemd.STOPPING)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        cut_off = threading.Timer(self._config.drain_seconds, _give_up)
+        cut_off.daemon = True
+        cut_off.start()
         try:
-            for port in self._ports:
-                await _maybe(port.stopListening())
-            await self._connections.close_all(CloseCode.SHUTDOWN)
-            self._connections.stop()
-            await self._chat.drain()
+            await self._drain(self._config.drain_seconds)
         except Exception:  # whatever went wrong: what was stored is kept
             log.failure("could not stop in good order")
         finally:
             self._clean_up()
+            cut_off.cancel()
+
+    async def _drain(self, seconds: float) -> None:
+        reactor, chat, connections = self._reactor, self._chat, self._connections
+        log.info("draining: {sessions} sessions", sessions=len(connections.connections))
+        for port in self._ports:
+            await _maybe(port.stopListening())
+        connections.let_nobody_in()
+        if not await drain.within(reactor, 0.4 * seconds, chat.say_farewell()):
+            log.warn("some sessions did not answer; they are closed all the same")
+        await drain.within(reactor, 0.2 * seconds, chat.settle())
+        await connections.close_all(CloseCode.SHUTDOWN, 0.2 * seconds)
+        connections.stop()
+        if not await drain.within(reactor, 0.1 * seconds, chat.drain()):
+            log.error("the database takes too long: what has no receipt may not be stored")
 
     def _clean_up(self) -> None:
         while self._cleanup:
@@ -331,10 +426,10 @@ def _blaming(option: str, value: object) -> Iterator[None]:
         raise StartError(f"--{option}: {str(value)!r}: {text}; it takes {accepts}") from error
 
 
-def _public(value: str) -> str:
-    """A `--database` value without what only its owner may see: user, password, parameters."""
-    scheme, mark, rest = value.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else value
+def _give_up() -> None:
+    """The end took too long: nothing that it waits for is worth more time."""
+    print("wschat: the end took longer than --drain-seconds: cut off", file=sys.__stderr__)
+    os._exit(1)
 
 
 def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:

@@ -210,6 +210,12 @@ class Renewed(_Frame, tag="renewed"):
     expires_at: str
 
 
+class Draining(_Frame, tag="draining"):
+    """The server is about to end: send nothing more, and connect again after so long."""
+
+    retry_after_ms: int
+
+
 Event = (
     Resumed
     | Delivery
@@ -223,6 +229,7 @@ Event = (
     | KeyRotated
     | TokenEnding
     | Renewed
+    | Draining
 )
 
 

@@ -70,6 +70,12 @@ class Web:
         self._verifications = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
         self._registrations = KeyedLimiter(registration_rate / 60, max(1.0, registration_rate))
 
+    def set_limits(self, login_rate: float, registration_rate: float) -> None:
+        """Other rates, by address and minute, from now on."""
+        for limiter in (self._challenges, self._verifications):
+            limiter.set(login_rate / 60, max(1.0, login_rate))
+        self._registrations.set(registration_rate / 60, max(1.0, registration_rate))
+
     def secure(self, websocket: IResource) -> Resource:
         """The resources of the TLS listener."""
         user = ByUser(self._user)

@@ -203,10 +203,11 @@ class ChatProtocol(WebSocketServerProtocol):
             self.factory.restless.discard(self)
 
     def _probe(self, answered: Callable[[], None]) -> None:
-        """Ping a peer of `wschat.v1`; `answered` is called when it answers."""
+        """Ping a peer of `wschat.v1` behind what waits; `answered` is called when it answers."""
         nonce = secrets.token_bytes(_POSITION.size)
         self._probed = (nonce, answered)
-        self.sendPing(nonce)
+        if self._outbox is not None:
+            self._outbox.write(b"\x89\x08" + nonce, 0)
 
     def onPong(self, payload: bytes) -> None:
         if self._probed is not None and payload == self._probed[0]:
@@ -387,9 +388,17 @@ class ChatFactory(WebSocketServerFactory):
             self._to_ping.add(protocol, now)
             self._to_check.add(protocol, now)
 
-    def close_all(self, code: CloseCode) -> Deferred[None]:
-        """Let nobody in, and close every connection; fires when all are gone, in good time."""
+    def let_nobody_in(self) -> None:
+        """From now on the gate refuses whoever comes."""
         self._shutting_down = True
+
+    def close_all(self, code: CloseCode, patience: float = CLOSE_TIMEOUT) -> Deferred[None]:
+        """
+        Let nobody in, and close every connection; fires when all are gone.
+
+        Who has not answered after `patience` seconds is cut off.
+        """
+        self.let_nobody_in()
         idle: Deferred[None] = Deferred()
         if not self.connections:
             idle.callback(None)
@@ -397,11 +406,11 @@ class ChatFactory(WebSocketServerFactory):
         self._idle.append(idle)
         for protocol in list(self.connections):
             protocol.close(code)
-        patience = self._reactor.callLater(CLOSE_TIMEOUT, self._abort_all)
+        cutting = self._reactor.callLater(min(patience, CLOSE_TIMEOUT), self._abort_all)
 
         def gone(result: None) -> None:
-            if patience.active():
-                patience.cancel()
+            if cutting.active():
+                cutting.cancel()
 
         return idle.addCallback(gone)
 

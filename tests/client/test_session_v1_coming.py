@@ -10,6 +10,7 @@ from wschat import v1, wire
 from wschat.client.session import (
     Answered,
     KeyRotated,
+    Leaving,
     PresenceChanged,
     Received,
     SealingKey,
@@ -131,6 +132,25 @@ class AskingTests(V1Tests):
         event = self.receive("key_rotated", user_id="bob")
         self.assertEqual(event, KeyRotated("bob"))
         self.assertEqual(self.session._sealing_keys, {})
+
+    def test_draining(self) -> None:
+        """A server that is about to end is sent nothing more; the next one gets it."""
+        self.open()
+        self.session.send("bob", "first", NOW)
+        self.assertEqual(len(self.frames()), 1)
+        self.assertEqual(self.receive("draining", retry_after_ms=2500), Leaving(2.5))
+        self.session.send("bob", "second", NOW)
+        self.assertEqual(self.frames(), [])
+        self.session.lost()
+        self.open()
+        said = [frame["body"]["content"] for frame in self.frames() if frame["type"] == "message"]
+        self.assertEqual(said, ["first", "second"])
+
+    def test_draining_for_long(self) -> None:
+        """A server cannot keep its clients away for ever, and no time is before now."""
+        self.open()
+        self.assertEqual(self.receive("draining", retry_after_ms=10**12), Leaving(60))
+        self.assertEqual(self.receive("draining", retry_after_ms=-5), Leaving(0))
 
     def test_not_asked(self) -> None:
         """What the server cannot answer, or would not take, is not asked."""

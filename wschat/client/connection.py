@@ -94,6 +94,7 @@ class Client(Service):
         self._asking: IDelayedCall | None = None
         self._acknowledging: IDelayedCall | None = None
         self._over = False
+        self._back_at: float | None = None  # when a server that ends asked us to come back
         self._deaf = False
         self._wants_settled: list[Deferred[None]] = []
         self._wants_connection: list[Deferred[None]] = []
@@ -355,6 +356,9 @@ class Client(Service):
             answer = self._answers.pop(event.request_id, None)
             if answer is not None:
                 answer.callback(event.answer)
+        elif isinstance(event, session.Leaving):
+            self._back_at = self._reactor.seconds() + event.wait
+            self._acknowledge()  # what is handled; there may be no later
         elif event is not None:
             self._tell(event)
         if not isinstance(event, session.Received):
@@ -439,8 +443,16 @@ class Client(Service):
                 self.running = 0
             if not self.running:
                 return
-            # All of it is chance, so that many who were cut off do not come back at once.
-            await deferLater(self._reactor, random.uniform(0, delay))  # noqa: S311  # no secret
+            await deferLater(self._reactor, self._pause(delay))
+
+    def _pause(self, delay: float) -> float:
+        """How long to wait before the next connection, in seconds."""
+        back_at, self._back_at = self._back_at, None
+        if back_at is not None:
+            now: float = self._reactor.seconds()
+            return max(0.0, back_at - now)
+        # All of it is chance, so that many who were cut off do not come back at once.
+        return random.uniform(0, delay)  # noqa: S311  # no secret
 
     # What goes out, and what comes in.
 

@@ -33,6 +33,9 @@ _BASE64: Final = 4 / 3
 
 _REMEMBERED: Final = 10_000
 
+#: How long a server that ends can have its clients stay away, in seconds.
+_LONGEST_LEAVE: Final = 60.0
+
 #: Messages whose delivery is waited for; past that the oldest are waited for no more.
 _UNDELIVERED: Final = 500
 
@@ -121,6 +124,12 @@ class TokenEnding(msgspec.Struct, frozen=True):
     """The token of the connection ends soon: it wants another one."""
 
 
+class Leaving(msgspec.Struct, frozen=True):
+    """The server is about to end; a connection is to be had again after so many seconds."""
+
+    wait: float
+
+
 Event = (
     Received
     | Stored
@@ -133,6 +142,7 @@ Event = (
     | PresenceChanged
     | KeyRotated
     | TokenEnding
+    | Leaving
 )
 
 
@@ -427,6 +437,8 @@ class Session:
             return self._refused(event, now)
         if isinstance(event, v1.Resumed):
             return self._went_on(event, now)
+        if isinstance(event, v1.Draining):
+            return self._draining(event, now)
         handler: Callable[[Any], Event | None] | None = self._handlers.get(type(event))
         return handler(event) if handler is not None else None
 
@@ -468,6 +480,11 @@ class Session:
     def _key_rotated(self, event: v1.KeyRotated) -> Event:
         self.forget_key(event.user_id)
         return KeyRotated(event.user_id)
+
+    def _draining(self, event: v1.Draining, now: float) -> Event:
+        wait = min(max(0, event.retry_after_ms) / 1000, _LONGEST_LEAVE)
+        self._outgoing.hold(wait, now)  # what waits is for the next connection
+        return Leaving(wait)
 
     def _went_on(self, event: v1.Resumed, now: float) -> Event | None:
         self._resumed = True

@@ -1,0 +1,1 @@
+"""The command `wschat`: what an operator does beside the server (docs/operate.md)."""
