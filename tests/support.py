@@ -25,7 +25,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import database, store, web
+from wschat import database, http, store
 from wschat.codes import CloseCode
 from wschat.commands import Command
 from wschat.identity import PrivateKey, User
@@ -405,7 +405,7 @@ class Server(MemoryServer):
         again.keys = self.keys
         return again
 
-    def open_wire(self, site: web.ChatSite | None = None, address: str = ADDRESS) -> Wire:
+    def open_wire(self, site: http.ChatSite | None = None, address: str = ADDRESS) -> Wire:
         """A fresh connection to a listener: the TLS one unless told."""
         wire = Wire(self.clock, address)
         protocol = (site or self.secure).buildProtocol(wire.getPeer())
@@ -420,7 +420,7 @@ class Server(MemoryServer):
         path: str,
         body: Any = None,
         *,
-        site: web.ChatSite | None = None,
+        site: http.ChatSite | None = None,
         address: str = ADDRESS,
         **headers: str,
     ) -> Response:

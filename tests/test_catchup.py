@@ -14,6 +14,7 @@ from wschat.catchup import CatchUp
 from wschat.codes import CloseCode
 from wschat.commits import Commits
 from wschat.hub import Session
+from wschat.meters import Meters
 from wschat.outbox import Outbox, Turn
 from wschat.receipts import Receipts
 from wschat.store import PAGE_MESSAGES, Place
@@ -32,6 +33,8 @@ class CatchUpTests(SynchronousTestCase):
             self.store,
             lambda: NOW,
             set(),
+            clock=lambda: NOW,
+            meters=Meters(),
             stored=lambda batch, appended: None,
             failed=lambda batch, failure: None,
             saved=lambda places: self.saved.append(dict(places)),
@@ -41,7 +44,7 @@ class CatchUpTests(SynchronousTestCase):
         self.receipts = Receipts()
         self.turns: list[Deferred[None]] = []
         self.catch_up = CatchUp(
-            self.store, self.commits, self.receipts, self.next_turn, (10.0, 20.0)
+            self.store, self.commits, self.receipts, self.next_turn, (10.0, 20.0), meters=Meters()
         )
         self.written: list[bytes] = []
         self.closed: list[CloseCode] = []

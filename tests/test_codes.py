@@ -10,6 +10,7 @@ from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
 ERRORS = {
     100: ("MALFORMED", False, None),
     101: ("NOT_RESUMED", False, None),
+    102: ("BAD_TOKEN", False, None),
     110: ("UNKNOWN_RECIPIENT", False, None),
     111: ("UNKNOWN_CLIENT_ID", True, None),
     120: ("RATE_LIMITED", True, None),
@@ -17,6 +18,7 @@ ERRORS = {
     122: ("RECIPIENT_FULL", True, 60_000),
     123: ("NOT_STORED", True, 1000),
     124: ("OUT_OF_TURN", True, 0),
+    125: ("TOO_MANY_BYTES", True, None),
     130: ("INTERNAL", True, 1000),
 }
 
@@ -27,6 +29,7 @@ CLOSES = {
     4002: ("STALE", True, 0),
     4003: ("NEW_KEYS", True, 1000),
     4004: ("INTERNAL", True, 1000),
+    4005: ("TOKEN_ENDED", True, 0),
     4006: ("SIGNED_OUT", True, 0),
     4008: ("SLOW", True, 0),
     4012: ("NO_PONG", True, 0),

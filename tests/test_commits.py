@@ -13,6 +13,7 @@ from wschat import commits, v1
 from wschat.codes import ErrorCode, Refused
 from wschat.commits import Commits, storable
 from wschat.hub import Session
+from wschat.meters import Meters
 from wschat.store import Appended, DiskFull, Place
 from wschat.wire import Message
 
@@ -45,6 +46,7 @@ class CommitsCase(SynchronousTestCase):
         self.writer = self.store.writer
         self.writer.held = True
         self.there = {"alice", "bob"}
+        self.meters = Meters()
         #: What was told, in order.
         self.told: list[tuple[str, Any]] = []
         self.session = Session("alice", lambda data, message_id: None, lambda code: None)
@@ -55,6 +57,8 @@ class CommitsCase(SynchronousTestCase):
             self.store,
             lambda: NOW,
             self.there,
+            clock=lambda: NOW,
+            meters=self.meters,
             stored=self.stored,
             failed=self.failed,
             saved=lambda places: self.told.append(("saved", places)),

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat import config
+from wschat.addresses import LOOPBACK, Networks
 from wschat.config import Config, ConfigError
 
 XDG = {"XDG_DATA_HOME": "/xdg"}
@@ -37,6 +38,12 @@ OPTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("allowed-origins", "WSCHAT_ALLOWED_ORIGINS", "ALLOWED_ORIGINS", frozenset()),
     ("commands", "WSCHAT_COMMANDS", None, ()),
     ("security-log-file", "WSCHAT_SECURITY_LOG_FILE", "SECURITY_LOG_FILE", None),
+    ("byte-rate", "WSCHAT_BYTE_RATE", None, None),
+    ("max-connections-per-host", "WSCHAT_MAX_CONNECTIONS_PER_HOST", None, 1000),
+    ("trusted-proxies", "WSCHAT_TRUSTED_PROXIES", None, Networks()),
+    ("metrics-from", "WSCHAT_METRICS_FROM", None, LOOPBACK),
+    ("administrators", "WSCHAT_ADMINISTRATORS", None, frozenset()),
+    ("log-format", "WSCHAT_LOG_FORMAT", None, "text"),
     ("drain-seconds", "WSCHAT_DRAIN_SECONDS", None, 10.0),
     ("config-file", "WSCHAT_CONFIG_FILE", None, None),
 )
@@ -46,6 +53,7 @@ DURATION = "a duration from 1s to ten years, such as 90m or 24h"
 SIZE = "a size from 1KiB to 1GiB, such as 65536 or 1MiB"
 RATE = "a number above 0"
 WHOLE = "a whole number from 1"
+NETWORKS = "addresses and networks such as 10.0.0.0/8, separated by commas, or unix"
 ORIGINS = "origins such as https://chat.example, separated by commas, or *"
 
 #: What each option accepts, in the words of its error; values that are wrong.
@@ -83,6 +91,15 @@ WRONG = {
     "max-sessions-per-user": (WHOLE, ["0", "x"]),
     "offline-limit": (WHOLE, ["", "0", "-1", "10.0", "none"]),
     "retention-days": ("a number from 1", ["", "0", "0.5", "-1", "nan", "inf", "30d"]),
+    "byte-rate": (SIZE, ["0", "1023", "1MB", "none"]),
+    "max-connections-per-host": (WHOLE, ["", "0", "x"]),
+    "trusted-proxies": (NETWORKS, ["localhost", "10.0.0.0/33", "10.0.0.1/8", "*", "1.2.3.4:80"]),
+    "metrics-from": (NETWORKS, ["x", "::1/129"]),
+    "administrators": (
+        "user ids, separated by commas",
+        ["a b", "broadcast", "x" * 65, "alice;bob", ".."],
+    ),
+    "log-format": ("text or json", ["", "JSON", "xml"]),
     "drain-seconds": ("a number from 1", ["", "0.9", "inf", "10s"]),
     "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
     "allowed-origins": (
@@ -136,6 +153,16 @@ RIGHT: dict[str, dict[str, Any]] = {
     "max-connections": {"1": 1, "65000": 65000},
     "offline-limit": {"1": 1, "100000": 100000},
     "retention-days": {"1": 1.0, "1.5": 1.5, "365": 365.0},
+    "byte-rate": {"": None, "64KiB": 65536},
+    "max-connections-per-host": {"1": 1},
+    "trusted-proxies": {
+        "": Networks(),
+        "unix, 10.0.0.0/8": Networks.parse("10.0.0.0/8,unix"),
+        "::1": Networks.parse("::1/128"),
+    },
+    "metrics-from": {"": Networks(), "0.0.0.0/0": Networks.parse("0.0.0.0/0")},
+    "administrators": {"": frozenset(), "alice, bob,": frozenset({"alice", "bob"})},
+    "log-format": {"text": "text", "json": "json"},
     "commands": {"": (), "one, two.three,": ("one", "two.three")},
     "allowed-origins": {
         "": frozenset(),
@@ -173,6 +200,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "allowed-origins": ("https://x", frozenset({"https://x"})),
     "commands": ("chat_commands", ("chat_commands",)),
     "security-log-file": ("/log", Path("/log")),
+    "byte-rate": ("15KiB", 15360),
+    "max-connections-per-host": ("16", 16),
+    "trusted-proxies": ("10.0.0.1", Networks.parse("10.0.0.1")),
+    "metrics-from": ("10.0.0.2", Networks.parse("10.0.0.2")),
+    "administrators": ("alice", frozenset({"alice"})),
+    "log-format": ("json", "json"),
     "drain-seconds": ("15", 15.0),
     "config-file": ("/c.toml", Path("/c.toml")),
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from tests.support import (
+    ADDRESS,
     TEXT,
     UPGRADE,
     Limits,
@@ -18,7 +19,9 @@ from tests.support import (
     request_head,
     submission,
 )
+from wschat.addresses import Networks
 from wschat.codes import CloseCode
+from wschat.identity import decode_base64
 
 ORIGIN = "https://chat.example"
 
@@ -139,6 +142,47 @@ class GateTests(ServerTests):
         first.wire.lose()
         self.assertEqual(self.upgrade().status, 101)
 
+    def test_too_many_of_an_address(self) -> None:
+        """When an address has as many connections as one may, it is a 429, with a time to wait."""
+        self.server = Server(Limits(max_connections_per_host=2, max_sessions_per_user=9))
+        self.server.add_user("alice")
+        path = f"/ws?token={self.server.token('alice')}"
+        wires = [self.server.upgrade(path, address="203.0.113.5")[0] for _ in range(2)]
+        _, response = self.server.upgrade(path, address="203.0.113.5")
+        self.assertEqual((response.status, response.headers["retry-after"]), (429, "10"))
+        self.assertEqual(self.server.upgrade(path, address="203.0.113.6")[1].status, 101)
+        wires[0].lose()
+        self.assertEqual(self.server.upgrade(path, address="203.0.113.5")[1].status, 101)
+        for _ in range(3):
+            self.assertEqual(self.server.upgrade(path, address="127.0.0.1")[1].status, 101)
+        self.assertEqual(self.server.meters.limited["connections"], 1)
+        self.assertEqual(self.server.meters.refused, {429: 1})
+
+    def test_addresses_behind_a_proxy(self) -> None:
+        """Behind a trusted proxy it is whom that heard; what others say is nothing."""
+        proxies = Networks.parse("10.0.0.0/8")
+        self.server = Server(Limits(max_connections_per_host=1, trusted_proxies=proxies))
+        self.server.add_user("alice")
+        path = f"/ws?token={self.server.token('alice')}"
+
+        def status(peer: str, forwarded: str) -> int:
+            _, response = self.server.upgrade(path, address=peer, x_forwarded_for=forwarded)
+            return response.status
+
+        self.assertEqual(status("10.0.0.1", "203.0.113.5"), 101)
+        self.assertEqual(status("10.0.0.1", "127.0.0.1, 203.0.113.5"), 429)
+        self.assertEqual(status("10.0.0.1", "203.0.113.6"), 101)
+        self.assertEqual(status("203.0.113.7", "203.0.113.8"), 101)
+        self.assertEqual(status("203.0.113.7", "203.0.113.9"), 429)
+
+    def test_refusals_say_when(self) -> None:
+        """Who is refused for want of room is told how long to wait."""
+        for limits in (Limits(max_connections=1), Limits(max_sessions_per_user=1)):
+            self.server = Server(limits)
+            self.connect("alice")
+            self.token = self.server.token("alice")
+            self.assertEqual(self.upgrade().headers["retry-after"], "10")
+
     def test_keep_alive(self) -> None:
         """A connection that was used for other requests can become a WebSocket, and works."""
         (bob,) = self.connect("bob")
@@ -226,21 +270,33 @@ class LogTests(ServerTests):
             self.assertNotIn(secret, written)
 
     def test_security_events(self) -> None:
-        """Registrations, logins and wrong signatures are logged by user id."""
+        """Registrations, logins and refusals are logged: what, who, from where, and why not."""
         key = self.server.add_user("alice")
-        self.server.token("alice")
         body = {"user_id": "bob", "public_key": key.public_key}
         self.server.request("POST", "/auth/register", body)
-        self.server.request("POST", "/auth/login", {"user_id": "alice"})
-        body = {"user_id": "alice", "signature": "c2lnbmF0dXJl"}
-        self.server.request("POST", "/auth/login?verify=true", body)
+        self.server.request("POST", "/auth/register", body)
+        challenge = self.server.request("POST", "/auth/login", {"user_id": "alice"}).json
+        signature = key.sign(decode_base64(challenge["challenge"]))
+        for text in (signature, signature):
+            body = {"user_id": "alice", "signature": text}
+            self.server.request("POST", "/auth/login?verify=true", body)
+        self.server.upgrade("/ws?token=x")
         events = [
-            (event["user_id"], event["log_level"])
+            (event["event"], event["user_id"], event.get("reason"), event["address"])
             for event in self.events
             if event["log_namespace"] == "wschat.security"
         ]
-        expected = [("alice", LogLevel.info), ("bob", LogLevel.info), ("alice", LogLevel.warn)]
-        self.assertEqual(events, expected)
+        nothing = "No challenge outstanding: ask for one, then answer it."
+        self.assertEqual(
+            events,
+            [
+                ("registration", "bob", None, ADDRESS),
+                ("registration", "bob", "The user id bob is taken.", ADDRESS),
+                ("login", "alice", None, ADDRESS),
+                ("login", "alice", nothing, ADDRESS),
+                ("websocket", "", "The token is not valid.", ADDRESS),
+            ],
+        )
 
 
 def _plain(event: LogEvent) -> dict[str, Any]:

@@ -196,6 +196,25 @@ class HubTests(SynchronousTestCase):
         self.assertEqual([allowed("alice", now) for now in (0, 1, 9)], [20, 10, 20])
         self.assertEqual(allowed("bob", 9), 20)
 
+    def test_bytes(self) -> None:
+        """Bytes have a rate of their own: ten seconds' at once, each user for themselves."""
+        hub = Hub({"alice", "bob"}, 1e6, 1e6, byte_rate=1000)
+        for _ in range(5):
+            hub.count("alice", 0, 2000)
+        error = self.assertRaises(Refused, hub.count, "alice", 0, 500)
+        self.assertEqual((error.code, error.wait), (ErrorCode.TOO_MANY_BYTES, 500))
+        hub.count("bob", 0, 500)
+        hub.count("alice", 0.5, 500)
+        error = self.assertRaises(Refused, hub.count, "alice", 0.5, 1)
+        self.assertEqual(error.wait, 1)
+
+    def test_longer_than_the_rate(self) -> None:
+        """A message that is longer than all that may come at once has to wait, not for ever."""
+        hub = Hub({"alice"}, 1e6, 1e6, byte_rate=1000)
+        hub.count("alice", 0, 30_000)
+        error = self.assertRaises(Refused, hub.count, "alice", 0, 1)
+        self.assertEqual(error.wait, 20_001)
+
     def test_wait(self) -> None:
         """Who is refused is told how long to wait, in whole milliseconds, and waits that long."""
         hub = Hub({"alice"}, message_rate=8, message_burst=1)

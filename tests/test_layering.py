@@ -30,19 +30,21 @@ LAYERS: Final[dict[str, int]] = {
             "rotation",
             "limits",
             "timeouts",
+            "meters",
+            "addresses",
             "config",
             "sources",
         ),
         0,
     ),
-    **dict.fromkeys(("hub", "commands", "receipts", "presence"), 1),
+    **dict.fromkeys(("hub", "commands", "receipts", "presence", "lifetimes"), 1),
     **dict.fromkeys(
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
-    **dict.fromkeys(("accounts", "administration", "watch", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(
-        ("endpoint", "web", "datadir", "reactor", "drain", "certificate", "reload", "systemd"), 2
-    ),
+    **dict.fromkeys(("accounts", "administration", "watch", "logins", "outbox", "websocket"), 2),
+    **dict.fromkeys(("gate", "endpoint", "http", "web", "datadir", "reactor", "drain"), 2),
+    **dict.fromkeys(("certificate", "reload", "systemd"), 2),
+    **dict.fromkeys(("logs", "security", "lag", "metrics", "monitoring", "analytics"), 2),
     **dict.fromkeys(("runner", "extensions"), 2),
     "service": 3,
     "tap": 4,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.limits import KeyedLimiter, TokenBucket
+from wschat.limits import KeyedLimiter, Occupancy, TokenBucket
 
 EIGHTHS = st.integers(1, 400).map(lambda number: number / 8)
 STEPS = st.lists(st.integers(0, 80).map(lambda number: number / 8), min_size=1, max_size=60)
@@ -177,3 +177,42 @@ class KeyedLimiterTests(SynchronousTestCase):
         self.assertEqual(len(limiter), 2048)
         limiter.allow(2048, 200.0)
         self.assertEqual(len(limiter), 1)
+
+
+class OccupancyTests(SynchronousTestCase):
+    """So many at once."""
+
+    def test_each(self) -> None:
+        """A key has its share, and gets it back; no other key is concerned."""
+        places = Occupancy(2, 100)
+        places.enter("a")
+        places.enter("a")
+        self.assertEqual((places.room("a"), places.room("b")), (False, True))
+        places.leave("a")
+        self.assertTrue(places.room("a"))
+        self.assertEqual(len(places), 1)
+
+    def test_everybody(self) -> None:
+        """When all is taken there is no room for anybody."""
+        places = Occupancy(2, 3)
+        for key in ("a", "b", None):
+            places.enter(key)
+        self.assertEqual([places.room(key) for key in ("a", "c", None)], [False] * 3)
+
+    def test_without_a_key(self) -> None:
+        """What has no key has a share of all alone."""
+        places = Occupancy(1, 100)
+        for _ in range(50):
+            self.assertTrue(places.room(None))
+            places.enter(None)
+        self.assertTrue(places.room("a"))
+
+    def test_nothing_is_kept(self) -> None:
+        """Keys that have gone leave nothing."""
+        places = Occupancy(1, 10)
+        for number in range(1000):
+            self.assertTrue(places.room(number))
+            places.enter(number)
+            places.leave(number)
+            places.room(number)
+        self.assertEqual((len(places), len(places._by_key)), (0, 0))

@@ -329,6 +329,29 @@ class UserTests(StoreTests):
         self.assertEqual(self.store.last_seen(), {})
 
 
+class SizeTests(StoreTests):
+    """How large the database is."""
+
+    def size(self) -> int:
+        return self.successResultOf(self.store.size())
+
+    def test_grows(self) -> None:
+        """It is more than nothing, and grows by what is stored."""
+        self.add_users("alice", "bob")
+        before = self.size()
+        self.assertGreater(before, 4096)
+        self.append(*(named(f"c{n}", "x" * 10_000) for n in range(100)))
+        self.assertGreater(self.size(), before + 500_000)
+
+
+class SizePostgreSQLTests(OnPostgreSQL, SizeTests):
+    """The same over PostgreSQL, which may compress what repeats itself."""
+
+    def test_grows(self) -> None:
+        """It is there, and is no smaller than an empty one."""
+        self.assertGreater(self.size(), 1_000_000)
+
+
 class UserFileTests(OnFile, UserTests):
     pass
 

@@ -6,47 +6,20 @@ from typing import Any
 
 import msgspec
 
+from tests.pages import WebTests, registration
 from tests.support import (
-    Executor,
     Limits,
     Response,
     Server,
-    ServerTests,
-    Wire,
-    parse_response,
-    request_head,
 )
 from wschat import rotation
+from wschat.addresses import Networks
 from wschat.identity import PrivateKey, decode_base64
 
 ORIGIN = "https://chat.example"
 
 
-class _WebTests(ServerTests):
-    def get(self, path: str, **headers: Any) -> Response:
-        return self.server.request("GET", path, **headers)
-
-    def post(self, path: str, body: Any, **headers: Any) -> Response:
-        return self.server.request("POST", path, body, **headers)
-
-    def check(self, response: Response, status: int) -> Response:
-        """It has that status, and anything but a success is one readable line."""
-        self.assertEqual(response.status, status, response)
-        if status >= 400:
-            self.assertEqual(response.headers["content-type"], "text/plain; charset=utf-8")
-            self.assertRegex(response.text, r"\A[^\n<>]+\n\Z")
-        return response
-
-    def register(self, user_id: str, **fields: Any) -> Response:
-        key = self.server.keys[user_id] = PrivateKey.generate()
-        return self.post("/auth/register", registration(user_id, key, **fields))
-
-
-def registration(user_id: str, key: PrivateKey, **fields: Any) -> dict[str, Any]:
-    return {"user_id": user_id, "username": "", "public_key": key.public_key, **fields}
-
-
-class TableTests(_WebTests):
+class TableTests(WebTests):
     """Every row of the contract's table of requests."""
 
     def test_health(self) -> None:
@@ -194,179 +167,7 @@ class TableTests(_WebTests):
             self.check(self.get(path), 404)
 
 
-class MethodTests(_WebTests):
-    """Methods that a path does not have, and HEAD."""
-
-    def test_wrong_method(self) -> None:
-        """It is a 405 that says which methods there are."""
-        for method, path, allowed in (
-            ("POST", "/health", {"GET", "HEAD"}),
-            ("DELETE", "/active-users", {"GET", "HEAD"}),
-            ("GET", "/auth/register", {"POST"}),
-            ("HEAD", "/auth/login", {"POST"}),
-            ("PUT", "/auth/login", {"POST"}),
-            ("POST", "/auth/users/alice", {"GET", "HEAD"}),
-            ("PATCH", "/auth/check-userid/alice", {"GET", "HEAD"}),
-            ("OPTIONS", "/health", {"GET", "HEAD"}),
-            ("BREW", "/health", {"GET", "HEAD"}),
-        ):
-            response = self.server.request(method, path)
-            self.assertEqual(response.status, 405, (method, path))
-            self.assertEqual(set(response.headers["allow"].split(", ")), allowed)
-
-    def test_wrong_method_for_a_websocket(self) -> None:
-        """`/ws` is no exception."""
-        for method in ("POST", "BREW"):
-            response = self.check(self.server.request(method, "/ws"), 405)
-            self.assertIn("GET", response.headers["allow"])
-
-    def test_head(self) -> None:
-        """HEAD is GET without the body."""
-        self.server.add_user("alice")
-        for path in ("/health", "/auth/users/alice", "/auth/users/nobody", "/nothing"):
-            get, head = (self.server.request(method, path) for method in ("GET", "HEAD"))
-            self.assertEqual((head.status, head.body), (get.status, b""))
-            self.assertEqual(head.headers["content-length"], str(len(get.body)))
-            self.assertEqual(head.headers["content-type"], get.headers["content-type"])
-
-
-class BodyTests(_WebTests):
-    """Bodies that are not what they should be."""
-
-    def test_unreadable(self) -> None:
-        """What is not JSON, or not of the right shape, is a 400."""
-        for path in ("/auth/register", "/auth/login", "/auth/login?verify=true"):
-            for body in (
-                b"", b"junk", b"{", b"[]", b"{}", b"null", b'{"user_id": 1}',
-                b'{"user_id": "\xff"}',
-                b'{"user_id": "\\ud800", "signature": "", "public_key": ""}',
-            ):  # fmt: skip
-                self.check(self.post(path, body), 400)
-
-    def test_nested_deeply(self) -> None:
-        """Neither does deep nesting bring the server down."""
-        for body in (b"[" * 60_000, b'{"a":' * 10_000, b'{"user_id": ' + b"[" * 50_000):
-            self.check(self.post("/auth/register", body), 400)
-
-    def test_too_long(self) -> None:
-        """A body longer than 64 KiB is a 413, and it is not looked at."""
-        body = b" " * (64 * 1024 + 1)
-        self.check(self.post("/auth/register", body), 413)
-        self.check(self.post("/nothing", body), 413)
-
-    def test_longest(self) -> None:
-        """A body of 64 KiB is read."""
-        key = PrivateKey.generate()
-        body = b'{"user_id":"alice","public_key":"%b"}' % key.public_key.encode()
-        self.check(self.post("/auth/register", body.ljust(64 * 1024)), 201)
-
-    def test_chunked(self) -> None:
-        """The limit holds for a body that does not say how long it is."""
-        wire = self.server.open_wire()
-        headers = {"transfer-encoding": "chunked"}
-        wire.feed(request_head("POST", "/auth/register", 0, headers))
-        for _ in range(5):
-            wire.feed(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
-        wire.feed(b"0\r\n\r\n")
-        self.check(parse_response(b"".join(wire.writes)), 413)
-        wire.lose()
-
-    def test_endless(self) -> None:
-        """Who goes on and on sending is dropped."""
-        wire = self.server.open_wire()
-        wire.feed(request_head("POST", "/auth/register", 1 << 30, {}))
-        for _ in range(40):
-            wire.feed(b" " * 65536)
-        self.server.turn()
-        self.assertFalse(wire.connected)
-
-    def test_slow_request(self) -> None:
-        """Who does not finish a request is dropped after a while."""
-        wire = self.server.open_wire()
-        wire.feed(b"GET /health HT")
-        self.server.advance(60)
-        self.assertFalse(wire.connected)
-
-    def registering(self) -> tuple[Executor, Wire]:
-        """Alice has asked to be registered, and the store has not answered yet."""
-        writer = self.server.store.writer
-        writer.held = True
-        wire = self.server.open_wire()
-        key = PrivateKey.generate()
-        body = b'{"user_id":"alice","public_key":"%b"}' % key.public_key.encode()
-        wire.feed(request_head("POST", "/auth/register", len(body), {}) + body)
-        return writer, wire
-
-    def test_gone_before_the_answer(self) -> None:
-        """Who goes before the answer costs nothing, and is registered."""
-        writer, wire = self.registering()
-        wire.lose()
-        writer.release()
-        self.assertEqual(self.flushLoggedErrors(), [])
-        self.check(self.get("/auth/users/alice"), 200)
-
-    def test_store_fails(self) -> None:
-        """A fault of the server's is a 500 that says nothing of its insides, and is logged."""
-        writer, wire = self.registering()
-        writer.fail(OSError("/var/lib/secret is full"))
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        response = self.check(parse_response(b"".join(wire.writes)), 500)
-        self.assertNotIn("secret", response.text)
-        wire.lose()
-
-
-class HeaderTests(_WebTests):
-    """What every answer has, and what pages of other origins get."""
-
-    limits = Limits(allowed_origins=frozenset({ORIGIN}))
-
-    def test_every_answer(self) -> None:
-        """No answer is kept by caches or guessed at by browsers."""
-        for path in ("/health", "/nothing", "/ws", "/auth/register"):
-            headers = self.get(path).headers
-            self.assertEqual(headers["cache-control"], "no-store")
-            self.assertEqual(headers["x-content-type-options"], "nosniff")
-            self.assertTrue(headers["server"].startswith("wschat"))
-
-    def test_listed_origin(self) -> None:
-        """A listed page may read answers, whatever they are."""
-        for path in ("/health", "/nothing"):
-            headers = self.get(path, origin=ORIGIN).headers
-            self.assertEqual(headers["access-control-allow-origin"], ORIGIN)
-            self.assertEqual(headers["vary"].lower(), "origin")
-
-    def test_other_origins(self) -> None:
-        """Pages that are not listed may not, nor is anything said without an origin."""
-        for origin in ("", "https://evil.example", f"{ORIGIN}.evil.example", "null", "*"):
-            headers = self.get("/health", origin=origin).headers
-            self.assertNotIn("access-control-allow-origin", headers)
-
-    def test_preflight(self) -> None:
-        """A listed page is told what it may send."""
-        response = self.server.request(
-            "OPTIONS", "/auth/login", origin=ORIGIN, access_control_request_method="POST"
-        )
-        self.assertEqual((response.status, response.body), (204, b""))
-        headers = response.headers
-        self.assertEqual(headers["access-control-allow-origin"], ORIGIN)
-        self.assertIn("POST", headers["access-control-allow-methods"])
-        self.assertIn("content-type", headers["access-control-allow-headers"].lower())
-        self.assertIn("authorization", headers["access-control-allow-headers"].lower())
-
-    def test_preflight_of_others(self) -> None:
-        """A page that is not listed is told nothing."""
-        response = self.server.request("OPTIONS", "/auth/login", origin="https://evil.example")
-        self.assertEqual(response.status, 405)
-        self.assertNotIn("access-control-allow-methods", response.headers)
-
-    def test_every_origin(self) -> None:
-        """When all origins are allowed, each is told so by its name."""
-        self.server = Server(Limits(allowed_origins=frozenset({"*"})))
-        headers = self.get("/health", origin="https://any.example").headers
-        self.assertEqual(headers["access-control-allow-origin"], "https://any.example")
-
-
-class RateTests(_WebTests):
+class RateTests(WebTests):
     """Requests that come too often."""
 
     limits = Limits(login_rate=6, registration_rate=3)
@@ -416,6 +217,35 @@ class RateTests(_WebTests):
         self.assertEqual(response.headers["retry-after"], "20")
         self.check(self.login("203.0.113.5"), 401)
 
+    def test_behind_a_proxy(self) -> None:
+        """Behind a trusted proxy each of its clients has a limit of their own."""
+        proxies = Networks.parse("10.0.0.1")
+        self.server = Server(Limits(login_rate=1, trusted_proxies=proxies))
+        self.server.add_user("alice")
+
+        def status(peer: str, forwarded: str) -> int:
+            body = {"user_id": "alice"}
+            headers: dict[str, Any] = {"address": peer, "x_forwarded_for": forwarded}
+            return self.server.request("POST", "/auth/login", body, **headers).status
+
+        self.assertEqual([status("10.0.0.1", "203.0.113.5") for _ in range(2)], [200, 429])
+        self.assertEqual(status("10.0.0.1", "203.0.113.6"), 200)
+        self.assertEqual(status("10.0.0.2", "203.0.113.7"), 200)
+        self.assertEqual(status("10.0.0.2", "203.0.113.8"), 429)
+
+    def test_counted(self) -> None:
+        """What was too much is counted by its limit, and logins by how they ended."""
+        self.server.add_user("alice")
+        for _ in range(7):
+            self.login("198.51.100.1")
+        self.answer("198.51.100.2")
+        for number in range(4):
+            self.register(f"user{number}")
+        meters = self.server.meters
+        self.assertEqual(meters.limited, {"logins": 1, "registrations": 1})
+        self.assertEqual(meters.logins, {"failure": 2})
+        self.assertEqual(meters.registrations, {"success": 3, "failure": 1})
+
     def test_reading_is_free(self) -> None:
         """Other requests are not counted."""
         for _ in range(20):
@@ -423,7 +253,7 @@ class RateTests(_WebTests):
             self.check(self.get("/auth/check-userid/alice"), 200)
 
 
-class PlainTests(_WebTests):
+class PlainTests(WebTests):
     """The plain listener: health, loopback's active users, and the way to TLS."""
 
     def plain(
@@ -446,6 +276,21 @@ class PlainTests(_WebTests):
         for address in ("203.0.113.5", "2001:db8::1", "::ffff:203.0.113.5"):
             answer = self.plain("/active-users", address=address, x_forwarded_for="127.0.0.1")
             self.assertEqual(answer.status, 308)
+
+    def test_relayed_by_anybody(self) -> None:
+        """What a proxy on this host relays that is not trusted is not from this host."""
+        for name in ("x_forwarded_for", "x_real_ip", "forwarded"):
+            headers = {name: "127.0.0.1"}
+            answer = self.plain("/active-users", address="127.0.0.1", **headers)
+            self.assertEqual(answer.status, 308)
+
+    def test_administrators_ids(self) -> None:
+        """Nobody can take an administrator's id; who has it keeps it."""
+        self.server = Server(Limits(administrators=frozenset({"alice"})))
+        answer = self.check(self.register("alice"), 403)
+        self.assertEqual(answer.text, "This user id is an administrator's.\n")
+        self.server.add_user("alice")
+        self.check(self.register("alice"), 409)
 
     def test_unix_socket(self) -> None:
         """A peer without an address is not a loopback one, and is served all the same."""

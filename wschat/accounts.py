@@ -17,7 +17,6 @@ from typing import Final
 import jwt
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wschat import identity, rotation, wire
@@ -35,8 +34,6 @@ _MAX_ROTATIONS: Final = rotation.MOST
 _CHALLENGES_PER_USER: Final = 64
 _USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
-
-security = Logger(namespace="wschat.security")
 
 
 class AccountError(Exception):
@@ -122,9 +119,16 @@ class Accounts:
     """Who has an account, and who proved to be whom."""
 
     def __init__(
-        self, store: Store, jwt_secret: str, token_lifetime: float, registration_open: bool
+        self,
+        store: Store,
+        jwt_secret: str,
+        token_lifetime: float,
+        registration_open: bool,
+        administrators: frozenset[str] = frozenset(),
     ) -> None:
+        """`administrators` are user ids that nobody can take from outside."""
         self._store = store
+        self.administrators = administrators
         self._secret = jwt_secret
         self._lifetime = token_lifetime
         self.registration_open = registration_open
@@ -156,7 +160,8 @@ class Accounts:
         """
         Make an account.
 
-        Raises `AccountError`: 403 when registration is closed, 400 for a name
+        Raises `AccountError`: 403 when registration is closed, and for an
+        administrator's id, 400 for a name
         or key that is none; the Deferred fails with it (409) for a taken id.
         """
         if not self.registration_open:
@@ -164,13 +169,14 @@ class Accounts:
         user = _checked(wanted, now)
         if user.user_id in self.users:
             raise _taken(user.user_id)
+        if user.user_id in self.administrators:  # or the first to come would be one
+            raise AccountError(HTTPStatus.FORBIDDEN, "This user id is an administrator's.")
         return self._store.add_user(user).addCallbacks(
             self._registered, _registration_failed, callbackArgs=(user,)
         )
 
     def _registered(self, _: None, user: User) -> User:
         self.users[user.user_id] = user
-        security.info("registered {user_id}", user_id=user.user_id)
         return user
 
     def rotate(self, wanted: rotation.Request, now: float) -> Deferred[User]:
@@ -196,7 +202,6 @@ class Accounts:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
         theirs = {"disabled_at": known.disabled_at, "signed_out_at": known.signed_out_at}
         user = self.users[user.user_id] = msgspec.structs.replace(user, **theirs)
-        security.info("new keys for {user_id}", user_id=user.user_id)
         self.rotated(user.user_id)
         return user
 
@@ -232,10 +237,15 @@ class Accounts:
             if identity.verify(user.public_key, challenge, signature):
                 self._challenges.use(challenge)
                 _check_enabled(user)
-                security.info("logged in {user_id}", user_id=user_id)
                 return self.token(user, now)
-        security.warn("wrong signature for {user_id}", user_id=user_id)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
+
+    def administrator(self, token: str, now: float) -> User:
+        """The administrator whose token this is.  Raises what `check` does, and 403 for others."""
+        user = self.authenticate(token, now)
+        if user.user_id not in self.administrators:
+            raise AccountError(HTTPStatus.FORBIDDEN, "This is for administrators.")
+        return user
 
     def token(self, user: User, now: float) -> Token:
         """A token for a user, whatever they proved."""
@@ -251,8 +261,12 @@ class Accounts:
         )
 
     def authenticate(self, token: str, now: float) -> User:
+        """The user whose token this is.  Raises what `check` does."""
+        return self.check(token, now)[0]
+
+    def check(self, token: str, now: float) -> tuple[User, float]:
         """
-        The user whose token this is.
+        The user whose token this is, and when it ends.
 
         Raises `AccountError` (401) for a token that is wrong or has ended,
         for one that was given for an earlier key or for a login that an
@@ -283,12 +297,11 @@ class Accounts:
         if user.signed_out_at is not None and issued <= int(user.signed_out_at):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The login was ended: log in again.")
         _check_enabled(user)
-        return user
+        return user, expires
 
 
 def _check_enabled(user: User) -> None:
     if user.disabled_at is not None:
-        security.warn("{user_id} is disabled", user_id=user.user_id)
         raise AccountError(HTTPStatus.FORBIDDEN, "The account is disabled.")
 
 
@@ -297,7 +310,6 @@ def _renewed(user: User, step: rotation.Rotation, now: float) -> User:
     if step.old_public_key != user.public_key:
         raise AccountError(HTTPStatus.CONFLICT, "The old key is not this user's, or no more.")
     if not rotation.valid(user.user_id, step):
-        security.warn("wrong signature for new keys of {user_id}", user_id=user.user_id)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signatures do not fit the new keys.")
     steps = [*rotation.chain(user.rotations), step]
     try:

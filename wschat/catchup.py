@@ -13,6 +13,7 @@ from wschat import v1
 from wschat.codes import CloseCode
 from wschat.commits import Commits
 from wschat.hub import Session
+from wschat.meters import Meters
 from wschat.outbox import Closed, Outbox
 from wschat.receipts import Receipts
 from wschat.store import Page, Store
@@ -33,6 +34,8 @@ class CatchUp:
         receipts: Receipts,
         next_turn: Callable[[], Deferred[None]],
         limits: tuple[float, float],
+        *,
+        meters: Meters,
     ) -> None:
         """
         `next_turn` fires when the others have had theirs; `limits` are a
@@ -43,6 +46,7 @@ class CatchUp:
         self._receipts = receipts
         self._next_turn = next_turn
         self.limits = limits
+        self._meters = meters
         self._running: set[Deferred[None]] = set()
 
     def begin(self, session: Session, outbox: Outbox, after: int | None = None) -> None:
@@ -122,3 +126,4 @@ class CatchUp:
             written += len(frame)
             if message.id > read:
                 self._receipts.sent(message)
+        self._meters.replays += len(page.messages)

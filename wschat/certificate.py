@@ -41,15 +41,19 @@ class Certificate:
         self.chain = chain
         self.key = key
         self._others: list[Callable[[Path, Path], object]] = []
+        #: When it ends, in seconds since the epoch.
+        self.ends = 0.0
         self.load()
 
     def load(self) -> None:
         """Read the files anew.  Raises `OSError`, `ValueError`, and then all is as it was."""
         check(self.chain, self.key)
-        options = _options(self.chain.read_bytes(), self.key.read_bytes())
+        chain = self.chain.read_bytes()
+        options = _options(chain, self.key.read_bytes())
         for adopt in self._others:
             adopt(self.chain, self.key)
         self._options = options
+        self.ends = x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
 
     def followed_by(self, adopt: Callable[[Path, Path], object]) -> None:
         """

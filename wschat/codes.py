@@ -29,6 +29,7 @@ class ErrorCode(enum.IntEnum):
 
     MALFORMED = 100
     NOT_RESUMED = 101
+    BAD_TOKEN = 102
     UNKNOWN_RECIPIENT = 110
     UNKNOWN_CLIENT_ID = 111
     RATE_LIMITED = 120
@@ -36,6 +37,7 @@ class ErrorCode(enum.IntEnum):
     RECIPIENT_FULL = 122
     NOT_STORED = 123
     OUT_OF_TURN = 124
+    TOO_MANY_BYTES = 125
     INTERNAL = 130
 
     @property
@@ -46,6 +48,7 @@ class ErrorCode(enum.IntEnum):
 _ERRORS: Final = {
     ErrorCode.MALFORMED: Advice("The frame is not what the protocol says.", again=False),
     ErrorCode.NOT_RESUMED: Advice("Send a resume frame first, and once.", again=False),
+    ErrorCode.BAD_TOKEN: Advice("The token is not a valid one of this user.", again=False),
     ErrorCode.UNKNOWN_RECIPIENT: Advice("Unknown recipient.", again=False),
     ErrorCode.UNKNOWN_CLIENT_ID: Advice("No message with this client id is stored.", again=True),
     ErrorCode.RATE_LIMITED: Advice("Rate limit exceeded. Please slow down.", again=True),
@@ -61,6 +64,7 @@ _ERRORS: Final = {
     ErrorCode.OUT_OF_TURN: Advice(
         "The message that this one follows was refused: send that again first.", again=True, wait=0
     ),
+    ErrorCode.TOO_MANY_BYTES: Advice("Too many bytes. Please slow down.", again=True),
     ErrorCode.INTERNAL: Advice("The server had a fault. Please try again.", again=True, wait=1000),
 }
 
@@ -81,6 +85,7 @@ class CloseCode(enum.IntEnum):
     STALE = 4002
     NEW_KEYS = 4003
     INTERNAL = 4004
+    TOKEN_ENDED = 4005
     SIGNED_OUT = 4006
     SLOW = 4008
     NO_PONG = 4012
@@ -103,6 +108,7 @@ _CLOSES: Final = {
     CloseCode.STALE: Advice("no resume frame came in time; connect again", again=True, wait=0),
     CloseCode.NEW_KEYS: Advice("the user has new keys; log in again", again=True, wait=1000),
     CloseCode.INTERNAL: Advice("the server had a fault; connect again", again=True, wait=1000),
+    CloseCode.TOKEN_ENDED: Advice("the token has ended; log in again", again=True, wait=0),
     CloseCode.SIGNED_OUT: Advice("an operator ended the login; log in again", again=True, wait=0),
     CloseCode.SLOW: Advice("reading too slowly; connect again for the rest", again=True, wait=0),
     CloseCode.NO_PONG: Advice("silent for too long; connect again", again=True, wait=0),

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from wschat import v1, wire
 from wschat.codes import ErrorCode, Refused
 from wschat.hub import Session
+from wschat.meters import Meters
 from wschat.store import Appended, Place, Store
 
 #: What may wait to be stored, in bytes on the wire; past that senders are refused.
@@ -55,6 +56,8 @@ class Commits:
         wall: Callable[[], float],
         there: Container[str],
         *,
+        clock: Callable[[], float],
+        meters: Meters,
         stored: Callable[[Sequence[Entry], Appended], None],
         failed: Callable[[Sequence[Entry], Failure], None],
         saved: Callable[[dict[Place, int]], None],
@@ -62,7 +65,8 @@ class Commits:
         batch_bytes: int,
     ) -> None:
         """
-        `there` holds the users who are connected.  The callables are told of
+        `there` holds the users who are connected; `clock` is a steady one, for
+        how long a commit takes, which `meters` count.  The other callables are told of
         each batch, stored or not; of the places that were saved; and of
         messages that follow one that was refused.  `batch_bytes` is how much
         goes into one commit, and so into outboxes at once.
@@ -70,6 +74,8 @@ class Commits:
         self._store = store
         self._wall = wall
         self._there = there
+        self._clock = clock
+        self._meters = meters
         self._told_stored = stored
         self._told_failed = failed
         self._told_saved = saved
@@ -95,6 +101,11 @@ class Commits:
         self._queued_bytes += size
         self.commit()
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be stored, in bytes on the wire."""
+        return self._queued_bytes
+
     def move(self, place: Place, position: int) -> None:
         """Somebody has everything up to `position`; it is saved with the next commit."""
         if position > self._places.get(place, -1):
@@ -118,7 +129,9 @@ class Commits:
         if storing or self._saving:
             recipients = {message.topic for message in storing} - {wire.BROADCAST}
             away = {user_id for user_id in recipients if user_id not in self._there}
+            began = self._clock()
             stored = self._store.append(storing, self._saving, away, self._wall())
+            stored.addCallback(self._counted, storing, began)
         else:
             stored = Deferred()
             stored.callback(Appended(range(0)))
@@ -141,6 +154,15 @@ class Commits:
             size += bytes_
         return batch
 
+    def _counted(self, appended: Appended, storing: list[wire.Message], began: float) -> Appended:
+        repeated: list[wire.Message] = []
+        if appended.repeats or appended.full or appended.held_up:
+            repeated = [storing[index] for index in appended.repeats]
+            old = {*appended.repeats, *appended.full, *appended.held_up}
+            storing = [message for index, message in enumerate(storing) if index not in old]
+        self._meters.committed(storing, repeated, self._clock() - began)
+        return appended
+
     def _stored(self, appended: Appended, batch: list[Entry]) -> None:
         saved, self._saving = self._saving, {}
         self._told_stored(batch, appended)
@@ -150,6 +172,7 @@ class Commits:
         for place, position in self._saving.items():
             self.move(place, position)
         self._saving = {}
+        self._meters.failed_commits += 1
         self._told_failed(batch, failure)
 
     def _committed(self, _: object) -> None:

@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from wschat import wire
+from wschat.addresses import Networks
+
 
 class ConfigError(ValueError):
     """A wrong value; the message is one line: the option, the value, what is accepted."""
@@ -47,6 +50,12 @@ class Config:
     allowed_origins: frozenset[str]
     commands: tuple[str, ...]
     security_log_file: Path | None
+    byte_rate: int | None
+    max_connections_per_host: int
+    trusted_proxies: Networks
+    metrics_from: Networks
+    administrators: frozenset[str]
+    log_format: str
     drain_seconds: float
     config_file: Path | None
 
@@ -105,6 +114,10 @@ def _size(text: str) -> int:
     return int(size)
 
 
+def _size_or_none(text: str) -> int | None:
+    return _size(text) if text else None
+
+
 def _rate(text: str) -> float:
     rate = float(text)
     if not (math.isfinite(rate) and rate > 0):
@@ -144,6 +157,19 @@ def _modules(text: str) -> tuple[str, ...]:
     if not all(part.isidentifier() for name in names for part in name.split(".")):
         raise ValueError(text)
     return names
+
+
+def _users(text: str) -> frozenset[str]:
+    users = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not all(wire.valid_user_id(user) for user in users):
+        raise ValueError(text)
+    return users
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError(text)
+    return text
 
 
 def _path(text: str) -> Path | None:
@@ -193,6 +219,8 @@ def _secret(text: str) -> str | None:
 _ENDPOINT_KINDS: Final = frozenset({"ssl", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"})
 
 _ENDPOINT: Final = ":PORT, HOST:PORT or a Twisted endpoint string"
+
+_NETWORKS: Final = "addresses and networks such as 10.0.0.0/8, separated by commas, or unix"
 
 SETTINGS: Final = (
     Setting(
@@ -361,6 +389,43 @@ SETTINGS: Final = (
         "registrations, logins and refusals, one JSON object a line",
         classic="SECURITY_LOG_FILE",
     ),
+    Setting(
+        "byte-rate",
+        "",
+        "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
+        _size_or_none,
+        "bytes a second and user, of which ten seconds' may come at once "
+        "(default: what the other limits come to)",
+    ),
+    Setting(
+        "max-connections-per-host",
+        "1000",
+        "a whole number from 1",
+        _count,
+        "WebSockets of one address at once, and as many other connections; this host's are free",
+    ),
+    Setting(
+        "trusted-proxies",
+        "",
+        _NETWORKS,
+        Networks.parse,
+        "proxies whose X-Forwarded-For is believed (default: none)",
+    ),
+    Setting(
+        "metrics-from",
+        "127.0.0.0/8,::1",
+        _NETWORKS,
+        Networks.parse,
+        "who may read /metrics without an administrator's token",
+    ),
+    Setting(
+        "administrators",
+        "",
+        "user ids, separated by commas",
+        _users,
+        "users whose tokens open /analytics and /metrics; nobody can register under these ids",
+    ),
+    Setting("log-format", "text", "text or json", _log_format, "how each line of the log looks"),
     Setting(
         "drain-seconds",
         "10",

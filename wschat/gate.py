@@ -5,20 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wschat.accounts import AccountError, Accounts, security
+from wschat.accounts import AccountError, Accounts
 from wschat.codes import CloseCode
+from wschat.http import Answer, address, bearer, counted_address, header, listed, respond
 from wschat.hub import Registry
-from wschat.web import Answer, address, header, listed, respond
-from wschat.websocket import ChatFactory, ChatProtocol
+from wschat.limits import Occupancy
+from wschat.security import Security
+from wschat.websocket import ChatFactory, ChatProtocol, Entry
+
+#: How long those should wait for whom there is no room, in seconds.
+_WAIT: Final = 10
 
 #: 16 bytes in base64 (RFC 6455 section 4.1).
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+
+
+class Full(Answer):
+    """There is too much of something: which limit that is, and when to come again."""
+
+    def __init__(
+        self, limit: str, text: str, status: HTTPStatus = HTTPStatus.TOO_MANY_REQUESTS
+    ) -> None:
+        text = f"{text} Please try again in {_WAIT} s."
+        super().__init__(text, status, retry_after=str(_WAIT))
+        self.limit = limit
 
 
 class Admission:
@@ -31,39 +47,41 @@ class Admission:
         wall: Callable[[], float],
         *,
         allowed_origins: frozenset[str],
-        max_connections: int,
+        places: Occupancy,
         max_sessions_per_user: int,
     ) -> None:
+        """`places` has room for so many connections, of all and of one address."""
         self._accounts = accounts
         self._registry = registry
         self._wall = wall
         self.allowed_origins = allowed_origins
-        self.max_connections = max_connections
+        self._places = places
         self.max_sessions_per_user = max_sessions_per_user
 
-    def __call__(self, request: Request) -> tuple[HTTPStatus, str] | str:
-        """The user's id, or the status and the line of a refusal."""
+    def __call__(self, request: Request) -> Entry:
+        """Whom to let in.  Raises `Answer`, and `Full` for what there is too much of."""
         origin = header(request, b"origin")
         if origin is not None and not listed(origin, self.allowed_origins):
-            return HTTPStatus.FORBIDDEN, "Pages of this origin may not connect."
+            raise Answer("Pages of this origin may not connect.", HTTPStatus.FORBIDDEN)
         try:
-            user = self._accounts.authenticate(_token(request), self._wall())
+            user, until = self._accounts.check(_token(request), self._wall())
         except AccountError as error:
-            return error.status, error.text
-        if len(self._registry) >= self.max_connections:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "The server is full. Please try again later."
+            raise Answer(error.text, error.status) from None
+        counted = counted_address(request)
+        if not self._places.room(None):
+            text, status = "The server is full.", HTTPStatus.SERVICE_UNAVAILABLE
+            raise Full("connections", text, status)
+        if not self._places.room(counted):
+            raise Full("connections", "Too many connections of this address.")
         if self._registry.sessions(user.user_id) >= self.max_sessions_per_user:
-            return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections of this user."
-        return user.user_id
+            raise Full("sessions", "Too many connections of this user.")
+        return Entry(user.user_id, until, counted)
 
 
 def _token(request: Request) -> str:
     """The request's token: `?token=` or `Authorization: Bearer`; empty when there is none."""
     given: bytes = request.args.get(b"token", [b""])[0]
-    if given:
-        return given.decode("ascii", "replace")
-    scheme, _, token = (header(request, b"authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return given.decode("ascii", "replace") if given else bearer(request)
 
 
 class Gate(Resource):
@@ -72,12 +90,13 @@ class Gate(Resource):
     isLeaf = True
 
     def __init__(
-        self, factory: ChatFactory, admit: Callable[[Request], tuple[HTTPStatus, str] | str]
+        self, factory: ChatFactory, admit: Callable[[Request], Entry], security: Security
     ) -> None:
-        """`admit` gives the user's id, or the status and the line of a refusal."""
+        """`admit` says whom to let in, or raises an `Answer`."""
         super().__init__()
         self._factory = factory
         self._admit = admit
+        self._security = security
 
     def render(self, request: Request) -> int:
         """Refuse, in one line, or hand the connection over."""
@@ -92,18 +111,22 @@ class Gate(Resource):
             return Answer("Not found.", HTTPStatus.NOT_FOUND)
         if request.method != b"GET":
             return Answer("Method not allowed.", HTTPStatus.METHOD_NOT_ALLOWED, allow="GET")
-        admitted = self._admit(request)
-        if not isinstance(admitted, str):
-            status, text = admitted
-            security.warn("refused a WebSocket: {reason}", reason=text, address=address(request))
-            return Answer(text, status)
+        try:
+            entry = self._admit(request)
+        except Answer as refusal:
+            meters = self._factory.meters
+            meters.refused[refusal.status] += 1
+            if isinstance(refusal, Full):
+                meters.limited[refusal.limit] += 1
+            self._security.refused("websocket", str(refusal.body), address(request))
+            return refusal
         if self._factory.shutting_down:
             reason = CloseCode.SHUTDOWN.reason
             return Answer(reason, HTTPStatus.SERVICE_UNAVAILABLE, retry_after="1")
         wrong = _handshake_fault(request)
         if wrong is not None:
             return wrong
-        _take_over(request, ChatProtocol(self._factory, admitted))
+        _take_over(request, ChatProtocol(self._factory, entry))
         return None
 
 
@@ -129,6 +152,7 @@ def _asks_for_websocket(request: Request) -> bool:
 def _take_over(request: Request, protocol: ChatProtocol) -> None:
     """Give the request's connection to `protocol`, which reads the request once more."""
     channel: Any = request.channel
+    channel.left()
     transport, channel.transport = channel.transport, None
     transport.unregisterProducer()  # the HTTP channel
     if isinstance(transport, ProtocolWrapper):  # TLS

@@ -225,12 +225,24 @@ class Registry:
 class Hub:
     """Decides: may they, and where to."""
 
-    def __init__(self, users: Container[str], message_rate: float, message_burst: float) -> None:
-        """`users` holds the ids of the registered users; rates are by user."""
+    def __init__(
+        self,
+        users: Container[str],
+        message_rate: float,
+        message_burst: float,
+        byte_rate: float | None = None,
+    ) -> None:
+        """
+        `users` holds the ids of the registered users; rates are by user.
+
+        `byte_rate` is in bytes a second, of which ten seconds' may come at
+        once; None when only messages are counted.
+        """
         self._users = users
         self.message_rate = message_rate
         self.message_burst = message_burst
         self._limiter = KeyedLimiter(message_rate, message_burst)
+        self._bytes = None if byte_rate is None else KeyedLimiter(byte_rate, 10 * byte_rate)
         self.registry = Registry()
 
     def set_limits(self, message_rate: float, message_burst: float) -> None:
@@ -239,11 +251,18 @@ class Hub:
         self.message_burst = message_burst
         self._limiter.set(message_rate, message_burst)
 
-    def count(self, user_id: str, now: float) -> None:
-        """Count one frame of a user.  Raises `Refused` when they may not send it now."""
+    def count(self, user_id: str, now: float, size: int = 0) -> None:
+        """
+        Count one frame of a user, of so many bytes.
+
+        Raises `Refused` when they may not send it now.
+        """
         if not self._limiter.allow(user_id, now):
             wait = math.ceil(self._limiter.wait(user_id, now) * 1000)
             raise Refused(ErrorCode.RATE_LIMITED, wait=wait)
+        if self._bytes is not None and not self._bytes.allow(user_id, now, size):
+            wait = math.ceil(self._bytes.wait(user_id, now, size) * 1000)
+            raise Refused(ErrorCode.TOO_MANY_BYTES, wait=wait)
 
     def admit(self, message: wire.Message) -> None:
         """Raise `Refused` unless the message has somewhere to go."""

@@ -1,7 +1,8 @@
-"""How often: token buckets, alone and by key.  Pure; times are seconds of any steady clock."""
+"""How often, and how many at once.  Pure; times are seconds of any steady clock."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 
 
@@ -21,18 +22,18 @@ class TokenBucket:
             self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
 
-    def allow(self, now: float) -> bool:
-        """Take one token, if there is one."""
+    def allow(self, now: float, cost: float = 1) -> bool:
+        """Take so many tokens, one unless told, if they are there; a full bucket has enough."""
         self._refill(now)
-        if self._tokens < 1:
+        if self._tokens < min(cost, self._burst):
             return False
-        self._tokens -= 1
+        self._tokens -= cost
         return True
 
-    def wait(self, now: float) -> float:
-        """Seconds until the next `allow` succeeds; 0 when it would now."""
+    def wait(self, now: float, cost: float = 1) -> float:
+        """Seconds until the next `allow` of that cost succeeds; 0 when it would now."""
         self._refill(now)
-        return max(0.0, (1 - self._tokens) / self._rate)
+        return max(0.0, (min(cost, self._burst) - self._tokens) / self._rate)
 
     def full(self, now: float) -> bool:
         """Whether forgetting this bucket would change nothing."""
@@ -77,10 +78,42 @@ class KeyedLimiter:
         self._buckets = {k: b for k, b in self._buckets.items() if not b.full(now)}
         self._sweep_at = max(self._SMALLEST_SWEEP, 2 * len(self._buckets))
 
-    def allow(self, key: Hashable, now: float) -> bool:
-        """Take one of `key`'s tokens, if there is one."""
-        return self._bucket(key, now).allow(now)
+    def allow(self, key: Hashable, now: float, cost: float = 1) -> bool:
+        """Take so many of `key`'s tokens, one unless told, if they are there."""
+        return self._bucket(key, now).allow(now, cost)
 
-    def wait(self, key: Hashable, now: float) -> float:
-        """Seconds until `key` is next allowed; 0 when it would be now."""
-        return self._bucket(key, now).wait(now)
+    def wait(self, key: Hashable, now: float, cost: float = 1) -> float:
+        """Seconds until that is next allowed to `key`; 0 when it would be now."""
+        return self._bucket(key, now).wait(now, cost)
+
+
+class Occupancy:
+    """So many at once, of each key and of all; of what has no key, only of all."""
+
+    def __init__(self, each: int, everybody: int) -> None:
+        self.each = each
+        self.everybody = everybody
+        self._count = 0
+        self._by_key: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def room(self, key: Hashable | None) -> bool:
+        """Whether there is room for one more of `key`."""
+        taken = 0 if key is None else self._by_key[key]
+        return self._count < self.everybody and taken < self.each
+
+    def enter(self, key: Hashable | None) -> None:
+        """One more of `key` is there."""
+        self._count += 1
+        if key is not None:
+            self._by_key[key] += 1
+
+    def leave(self, key: Hashable | None) -> None:
+        """One that entered is gone."""
+        self._count -= 1
+        if key is not None:
+            self._by_key[key] -= 1
+            if not self._by_key[key]:
+                del self._by_key[key]

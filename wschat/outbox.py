@@ -79,6 +79,11 @@ class Outbox:
         self._drained: list[Deferred[None]] = []
         self.position = 0
 
+    @property
+    def size(self) -> int:
+        """What waits here, in bytes."""
+        return self._size
+
     def write(self, frame: bytes, message_id: int) -> None:
         """Send a frame; `message_id` is 0 when it holds no message of the stream."""
         if self._closed:

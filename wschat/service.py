@@ -27,6 +27,8 @@ from wschat.commits import Commits, Entry, storable
 from wschat.drain import Farewell
 from wschat.expiry import Expiry
 from wschat.hub import Hub, Session
+from wschat.logins import Logins
+from wschat.meters import ANSWERED, ANY, Meters
 from wschat.outbox import Outbox
 from wschat.presence import Presence
 from wschat.questions import Questions
@@ -62,6 +64,7 @@ class ChatService(Service):
         commands: Runner,
         batch_bytes: int,
         retention: float,
+        meters: Meters,
     ) -> None:
         """
         `clock` is for timers; `wall` gives seconds since the epoch, for what is written.
@@ -70,6 +73,7 @@ class ChatService(Service):
         outboxes at once.  `retention` is in seconds.
         """
         self.hub = hub
+        self._meters = meters
         self._accounts = accounts
         accounts.rotated = self._tell_rotated
         self._store = store
@@ -80,11 +84,13 @@ class ChatService(Service):
             store,
             wall,
             hub.registry,
+            clock=clock.seconds,
+            meters=meters,
             stored=self._stored,
             failed=self._not_stored,
             saved=self._saved,
-            out_of_turn=lambda session, message: self._refuse(
-                session, Refused(ErrorCode.OUT_OF_TURN), message.client_id
+            out_of_turn=lambda session, message: self._refuse_message(
+                session, Refused(ErrorCode.OUT_OF_TURN), message
             ),
             batch_bytes=batch_bytes,
         )
@@ -97,9 +103,11 @@ class ChatService(Service):
             self._receipts,
             self._next_turn,
             (hub.message_rate, hub.message_burst),
+            meters=meters,
         )
         self._expiry = Expiry(store, clock, wall, retention, self._there)
         self._outboxes: dict[Session, Outbox] = {}
+        self._logins = Logins(accounts, wall)
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
         self._questions = Questions(store, hub.registry, self._presence)
@@ -119,6 +127,16 @@ class ChatService(Service):
         super().startService()
         self._beat.start(_SAVE_INTERVAL, now=False)
         self._expiry.start()
+
+    @property
+    def outbox_bytes(self) -> int:
+        """What waits for readers, in bytes."""
+        return sum(outbox.size for outbox in self._outboxes.values())
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be stored, in bytes."""
+        return self._commits.queued_bytes
 
     def say_farewell(self) -> Deferred[None]:
         """Tell sessions that the server ends; fires when all that they sent before has come."""
@@ -145,6 +163,7 @@ class ChatService(Service):
         self._commits.commit()
         for session in self._unresumed.expired(self._clock.seconds()):
             session.close(CloseCode.STALE)
+        self._logins.look()
         self._watch.look()
         Deferred.fromCoroutine(self._save_seen())
 
@@ -164,13 +183,20 @@ class ChatService(Service):
         close: Callable[[CloseCode], None],
         dialect: wire.Dialect,
         probe: Callable[[Callable[[], None]], None],
+        *,
+        until: float,
     ) -> Session:
-        """A user has connected: they are on line, and get what they missed."""
+        """
+        A user has connected: they are on line, and get what they missed.
+
+        Their token is good `until` then, in seconds since the epoch.
+        """
         session = Session(user_id, outbox.write, close, dialect, probe)
         if user_id not in self.hub.registry and self._presence.came(user_id):
             self._tell_presence_soon()
         self.hub.registry.add(session)
         self._outboxes[session] = outbox
+        self._logins.opened(session, until)
         if dialect is v1.DIALECT:
             self._unresumed.add(session, self._clock.seconds())  # … once they say where they are
         else:
@@ -184,10 +210,11 @@ class ChatService(Service):
                 self._request(session, self._decode(session, payload), len(payload))
             else:
                 now = self._wall()
-                self.hub.count(session.user_id, now)
+                self.hub.count(session.user_id, now, len(payload))
                 message = wire.decode_submission(payload, session.user_id, now)
                 self._send(session, message, len(payload))
         except Refused as error:
+            self._meters.refused_message(ANY, error.code)
             names = v1.names_of(payload) if session.dialect is v1.DIALECT else (None, None)
             self._refuse(session, error, *names)
 
@@ -206,6 +233,7 @@ class ChatService(Service):
         user_id = session.user_id
         self.hub.registry.discard(session)
         self._outboxes.pop(session, None)
+        self._logins.closed(session)
         self._unresumed.discard(session)
         self._probing.discard(session)
         if self._farewell is not None:
@@ -237,9 +265,12 @@ class ChatService(Service):
         if isinstance(request, v1.Resume) and session.name is None:
             self._resume(session, request)  # free, as the connection was
             return
-        self.hub.count(session.user_id, now)
+        self.hub.count(session.user_id, now, size)
         if isinstance(request, v1.Resume) or session.name is None:
             raise Refused(ErrorCode.NOT_RESUMED)
+        if isinstance(request, v1.Renew):
+            self._logins.renew(session, request.token)
+            return
         if isinstance(request, v1.Submission):
             self._send(session, v1.submitted(request, session.user_id, now), size)
         else:
@@ -314,12 +345,13 @@ class ChatService(Service):
     ) -> None:
         """Deliver a message that was stored, once, and tell its sender."""
         if index in appended.full:
-            self._refuse(session, Refused(ErrorCode.RECIPIENT_FULL), message.client_id)
+            self._refuse_message(session, Refused(ErrorCode.RECIPIENT_FULL), message)
             return
         if index in appended.held_up:
-            self._refuse(session, Refused(ErrorCode.OUT_OF_TURN), message.client_id)
+            self._refuse_message(session, Refused(ErrorCode.OUT_OF_TURN), message)
             return
         if message.client_id is not None:
+            self._meters.receipts["stored"] += 1
             session.send(v1.frame(v1.Stored(message.client_id, message.id)))
         if index not in appended.repeats:
             self._deliver(message)
@@ -328,6 +360,7 @@ class ChatService(Service):
         recipients = self.hub.recipients(message)
         if not recipients:
             return
+        self._meters.deliveries += len(recipients)
         frames: dict[wire.Dialect, bytes] = {}  # encoded once, however many read it
         for session in recipients:
             frame = frames.get(session.dialect)
@@ -341,6 +374,7 @@ class ChatService(Service):
 
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)
+        self._meters.messages[wire.Kind.SERVER, ANSWERED] += 1
         self._commands.answer(
             message, sender, lambda answer: session.answer(session.dialect.delivery(answer))
         )
@@ -360,7 +394,7 @@ class ChatService(Service):
             elif work.topic == wire.SERVER:
                 self._answer(session, work)
             else:
-                self._refuse(session, error, work.client_id)
+                self._refuse_message(session, error, work)
 
     def _saved(self, places: Mapping[Place, int]) -> None:
         """Places are on disk: tell the senders whose messages have arrived there."""
@@ -375,7 +409,12 @@ class ChatService(Service):
         for session in self.hub.registry.of(sender):
             if session.dialect is v1.DIALECT and session.name is not None:
                 frame = frame or v1.frame(v1.Delivered(client_id, message_id))
+                self._meters.receipts["delivered"] += 1
                 session.send(frame)
+
+    def _refuse_message(self, session: Session, error: Refused, message: wire.Message) -> None:
+        self._meters.refused_message(message.kind, error.code)
+        self._refuse(session, error, message.client_id)
 
     def _refuse(
         self,

@@ -297,6 +297,9 @@ class Dialect(Protocol):
     def disk_full(self, error: BaseException | None) -> bool:
         """Whether a driver's error says that there is no room."""
 
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes."""
+
 
 class _Dialect:
     """What both do alike, with the parameters' mark that each driver wants."""
@@ -363,6 +366,12 @@ class _Dialect:
         """Whether a driver's error says that there is no room."""
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes; without what is in the write-ahead log alone."""
+        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        size: int = connection.exec_driver_sql(pages).scalar_one()
+        return size
+
 
 _ESCAPE: Final = "\ue000"
 
@@ -391,6 +400,13 @@ class _PostgreSQL(_Dialect):
     def disk_full(self, error: BaseException | None) -> bool:
         """SQLSTATE 53100 (PostgreSQL, Appendix A)."""
         return getattr(error, "sqlstate", None) == "53100"
+
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes."""
+        size: int = connection.exec_driver_sql(
+            "SELECT pg_database_size(current_database())"
+        ).scalar_one()
+        return size
 
 
 def dialect(engine: sa.Engine) -> Dialect:

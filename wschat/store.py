@@ -477,6 +477,20 @@ class Store:
         with self._transaction() as connection:
             connection.execute(statements.SEE_USER, rows)
 
+    # What operators look at.
+
+    def read(self, function: Callable[[sa.Connection], Result]) -> Deferred[Result]:
+        """What a function reads, where blocking is allowed."""
+        return self._read(self._run_reader, function)
+
+    def _run_reader(self, function: Callable[[sa.Connection], Result]) -> Result:
+        with self._engine.connect() as connection:
+            return function(connection)
+
+    def size(self) -> Deferred[int]:
+        """How large the database is, in bytes; it answers, so it is there."""
+        return self.read(self._dialect.size)
+
     # What is kept no longer.
 
     def expire(self, before: float, after: int = 0) -> Deferred[Expired]:
@@ -501,7 +515,7 @@ class Store:
                 "before": before,
                 "kept": kept or 0,
                 "after": after,
-                "through": _until(connection, before),
+                "through": until(connection, before),
                 "last_user": behind[0].user_id if behind else "",
                 "last": last,
                 "next_to_last": next_to_last,
@@ -546,7 +560,7 @@ class Store:
             return [{"user": row.user_id, "session": row.name} for row in rows]
 
 
-def _until(connection: sa.Connection, before: float) -> int:
+def until(connection: sa.Connection, before: float) -> int:
     """
     The last message stored earlier than `before`, as far as ids ascend with time.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import signal
 import sys
@@ -11,31 +12,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import IO, Any, ClassVar, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogFilterPredicate,
-    Logger,
-    PredicateResult,
-    globalLogPublisher,
-    jsonFileLogObserver,
-)
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python import usage
-from zope.interface import provider
 
 from wschat import (
+    analytics,
     config,
     database,
     drain,
     endpoint,
     extensions,
     gate,
+    http,
+    logs,
+    metrics,
+    monitoring,
     sources,
     store,
     systemd,
@@ -49,8 +47,12 @@ from wschat.commands import Commands
 from wschat.config import Config
 from wschat.datadir import DataDirectory
 from wschat.hub import Hub
+from wschat.lag import Lag
+from wschat.limits import Occupancy
+from wschat.meters import Meters
 from wschat.reload import Reload
 from wschat.runner import Runner, daemon_threads
+from wschat.security import Security
 from wschat.service import ChatService
 
 #: How often files are looked at that may have changed, in seconds.
@@ -101,7 +103,10 @@ def makeService(options: Options) -> Service:
 
     # Twisted's own reactors keep time by the wall: set back, it would stop every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return Server(options.config, reactor, time.time, lambda: sources.load(options, os.environ))
+    server = Server(options.config, reactor, time.time, lambda: sources.load(options, os.environ))
+    if options.config.log_format == "json":
+        server.log_file = logs.log_file(options.parent)
+    return server
 
 
 class Server(Service):
@@ -120,9 +125,18 @@ class Server(Service):
         self._reread = reread or (lambda: settings)
         self._reactor = reactor
         self._wall = wall
+        self._places: Sequence[Occupancy] = ()
+        #: Where each line of the log is a JSON object; None for the log that twistd makes.
+        self.log_file: IO[str] | None = None
         self._ports: list[IListeningPort] = []
-        self._sites: list[web.ChatSite] = []
+        self._sites: list[http.ChatSite] = []
         self._cleanup: list[Callable[[], object]] = []
+
+    def setServiceParent(self, parent: Any) -> None:
+        """The application's own observer takes the place of the one that twistd would make."""
+        if self.log_file is not None:
+            parent.setComponent(ILogObserver, logs.json_observer(self.log_file))
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """
@@ -144,6 +158,7 @@ class Server(Service):
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
+        meters = Meters()
         with _blaming("data-dir", settings.data_dir):
             directory = DataDirectory(settings.data_dir)
             self._cleanup.append(directory.hold().close)
@@ -156,11 +171,17 @@ class Server(Service):
         kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
         self._cleanup.append(kept.close)
         secret = settings.jwt_secret or directory.jwt_secret()
-        registration_open = settings.registration == "open"
-        accounts = Accounts(kept, secret, settings.token_lifetime, registration_open)
-        self._accounts = accounts
+        self._accounts = accounts = Accounts(
+            kept,
+            secret,
+            settings.token_lifetime,
+            settings.registration == "open",
+            settings.administrators,
+        )
         accounts.load(kept.all_users())
-        hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
+        for user_id in sorted(settings.administrators - accounts.users.keys()):
+            log.warn("--administrators: there is no user {user_id} yet", user_id=user_id)
+        hub = Hub(accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate)
         commands = Commands(lambda: len(hub.registry.users))
         extensions.load(settings.commands, commands.add)
         self._chat = ChatService(
@@ -172,37 +193,62 @@ class Server(Service):
             commands=Runner(commands, reactor, wall, daemon_threads(reactor)),
             batch_bytes=settings.outbox_bytes // 8,
             retention=settings.retention_days * 86400,
+            meters=meters,
         )
+        places, http_places = (
+            Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
+        )
+        self._places = places, http_places
         self._connections = websocket.ChatFactory(
-            self._chat, reactor, settings.max_message_size, settings.outbox_bytes
+            self._chat,
+            reactor,
+            settings.max_message_size,
+            settings.outbox_bytes,
+            meters=meters,
+            places=places,
         )
         self._admission = admission = gate.Admission(
             accounts,
             hub.registry,
             wall,
             allowed_origins=settings.allowed_origins,
-            max_connections=settings.max_connections,
+            places=places,
             max_sessions_per_user=settings.max_sessions_per_user,
         )
-        self._pages = pages = web.Web(
-            accounts, hub.registry, wall, settings.login_rate, settings.registration_rate
-        )
-        door = gate.Gate(self._connections, admission)
         certificate, key = settings.certificate, settings.private_key
         if certificate is None or key is None:
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
             certificate, key = directory.certificate(now)
-        self._chat.startService()
-        self._connections.start()
         with _blaming("private-key", key):
             key.read_bytes()
         with _blaming("certificate", certificate):
             shown = Certificate(certificate, key)
         self._follow_files(shown)
+        security = Security(wall)
+        self._pages = pages = self._web(
+            accounts,
+            kept,
+            hub,
+            meters=meters,
+            security=security,
+            http_places=http_places,
+            shown=shown,
+        )
+        door = gate.Gate(self._connections, admission, security)
+        self._measure(Lag(reactor, meters.lag_seconds.observe))
+        self._chat.startService()
+        self._connections.start()
+        site = functools.partial(
+            http.ChatSite,
+            allowed_origins=settings.allowed_origins,
+            trusted_proxies=settings.trusted_proxies,
+            places=http_places,
+            meters=meters,
+        )
         with _blaming("listen", settings.listen):
             self._listen(
                 endpoint.tls_endpoint(reactor, settings.listen, shown),
-                web.ChatSite(pages.secure(door), settings.allowed_origins),
+                site(pages.secure(door), lasting_tls=settings.certificate is not None),
                 "https",
             )
         if settings.listen.startswith(("tcp", "unix")):
@@ -212,9 +258,54 @@ class Server(Service):
             with _blaming("http", settings.http):
                 self._listen(
                     endpoint.plain_endpoint(reactor, settings.http),
-                    web.ChatSite(pages.plain(lambda: tls_port), settings.allowed_origins),
+                    site(pages.plain(lambda: tls_port)),
                     "http",
                 )
+
+    def _measure(self, lag: Lag) -> None:
+        lag.start()
+        self._cleanup.append(lag.stop)
+
+    def _web(
+        self,
+        accounts: Accounts,
+        kept: store.Store,
+        hub: Hub,
+        *,
+        shown: Certificate,
+        meters: Meters,
+        security: Security,
+        http_places: Occupancy,
+    ) -> web.Web:
+        """What there is by HTTP."""
+        settings, wall = self._config, self._wall
+        watched = metrics.Metrics(
+            meters,
+            hub.registry,
+            self._chat,
+            users=accounts.users,
+            connections=self._connections.connections,
+            http_connections=http_places,
+            certificate_ends=lambda: shown.ends,
+        )
+        return web.Web(
+            accounts,
+            hub.registry,
+            wall,
+            settings.login_rate,
+            settings.registration_rate,
+            meters=meters,
+            security=security,
+            monitoring=monitoring.Monitoring(
+                accounts,
+                monitoring.Database(kept, self._reactor),
+                wall,
+                watched,
+                readers=settings.metrics_from,
+                draining=lambda: self._connections.shutting_down,
+            ),
+            analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
+        )
 
     def _follow_files(self, certificate: Certificate) -> None:
         """Read certificate and limits again: when their files change, and on SIGHUP."""
@@ -256,7 +347,8 @@ class Server(Service):
             self._chat.set_limits(now.message_rate, now.message_burst)
             self._pages.set_limits(now.login_rate, now.registration_rate)
             self._accounts.registration_open = now.registration == "open"
-            self._admission.max_connections = now.max_connections
+            for places in self._places:
+                places.everybody = now.max_connections
             self._admission.max_sessions_per_user = now.max_sessions_per_user
             self._admission.allowed_origins = now.allowed_origins
             for site in self._sites:
@@ -267,15 +359,11 @@ class Server(Service):
             log.warn("not before a restart: {names}", names=", ".join(not_taken))
 
     def _open_security_log(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        file = os.fdopen(descriptor, "a", encoding="utf-8")
-        observer = FilteringLogObserver(
-            jsonFileLogObserver(file, recordSeparator=""), [_is_security]
-        )
+        observer = logs.security_observer(path)
         globalLogPublisher.addObserver(observer)
-        self._cleanup += [file.close, lambda: globalLogPublisher.removeObserver(observer)]
+        self._cleanup.append(lambda: globalLogPublisher.removeObserver(observer))
 
-    def _listen(self, where: IStreamServerEndpoint, site: web.ChatSite, scheme: str) -> None:
+    def _listen(self, where: IStreamServerEndpoint, site: http.ChatSite, scheme: str) -> None:
         self._sites.append(site)
         failures: list[Any] = []
         where.listen(site).addCallbacks(self._ports.append, failures.append)
@@ -355,10 +443,6 @@ def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:
     print(f"wschat: {error}", file=sys.__stderr__)
 
 
-@provider(ILogFilterPredicate)
-def _is_security(event: Any) -> Any:
-    wanted = event.get("log_namespace") == "wschat.security"
-    return PredicateResult.yes if wanted else PredicateResult.no
 
 
 async def _maybe(result: Deferred[None] | None) -> None:

@@ -24,10 +24,13 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, FileBodyProducer
+from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from wschat import database, gate, store, web, websocket
+from wschat import database, gate, metrics, monitoring, store, web, websocket
 from wschat.accounts import Accounts
+from wschat.addresses import LOOPBACK, Networks
+from wschat.analytics import Analytics
 from wschat.client.accounts import Accounts as ClientAccounts
 from wschat.client.chat import Chat
 from wschat.client.dialler import Dialler
@@ -37,9 +40,13 @@ from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
 from wschat.codes import CloseCode
 from wschat.commands import Command, Commands
+from wschat.http import ChatSite
 from wschat.hub import Hub
 from wschat.identity import PrivateKey
+from wschat.limits import Occupancy
+from wschat.meters import Meters
 from wschat.runner import Outcome, Runner
+from wschat.security import Security
 from wschat.service import ChatService
 
 Result = TypeVar("Result")
@@ -70,6 +77,13 @@ class Limits:
     tls_port: int = 8443
     offline_limit: int = 1000
     retention: float = 30 * 86400
+    token_lifetime: float = 86400.0
+    byte_rate: float | None = None
+    max_connections_per_host: int = 1000
+    trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
+    metrics_from: Networks = LOOPBACK
+    administrators: frozenset[str] = frozenset()
+    lasting_tls: bool = False
 
 
 class MemoryServer:
@@ -88,9 +102,14 @@ class MemoryServer:
             engine = database.make_engine("sqlite://")
             database.metadata.create_all(engine)
             kept = store.Store(engine, _at_once, _at_once, offline_limit=limits.offline_limit)
-        self.accounts = Accounts(kept, SECRET, 86400, limits.registration_open)
+        self.meters = meters = Meters()
+        self.accounts = Accounts(
+            kept, SECRET, limits.token_lifetime, limits.registration_open, limits.administrators
+        )
         self.accounts.load(kept.all_users())
-        self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
+        self.hub = Hub(
+            self.accounts.users, limits.message_rate, limits.message_burst, limits.byte_rate
+        )
         known = Commands(lambda: len(self.hub.registry.users))
         for command in commands:
             known.add(command)
@@ -103,17 +122,43 @@ class MemoryServer:
             commands=Runner(known, self.clock, self.wall, self._in_thread),
             batch_bytes=128 * 1024,
             retention=limits.retention,
+            meters=meters,
+        )
+        places, self.http_places = (
+            Occupancy(limits.max_connections_per_host, limits.max_connections) for _ in range(2)
         )
         self.factory = websocket.ChatFactory(
-            self.chat, self.clock, limits.max_message_size, limits.outbox_bytes
+            self.chat,
+            self.clock,
+            limits.max_message_size,
+            limits.outbox_bytes,
+            meters=meters,
+            places=places,
         )
         admission = gate.Admission(
             self.accounts,
             self.hub.registry,
             self.wall,
             allowed_origins=limits.allowed_origins,
-            max_connections=limits.max_connections,
+            places=places,
             max_sessions_per_user=limits.max_sessions_per_user,
+        )
+        security = Security(self.wall)
+        monitor = monitoring.Monitoring(
+            self.accounts,
+            monitoring.Database(kept, self.clock),
+            self.wall,
+            metrics.Metrics(
+                meters,
+                self.hub.registry,
+                self.chat,
+                users=self.accounts.users,
+                connections=self.factory.connections,
+                http_connections=self.http_places,
+                certificate_ends=lambda: NOW + 86400,
+            ),
+            readers=limits.metrics_from,
+            draining=lambda: self.factory.shutting_down,
         )
         pages = web.Web(
             self.accounts,
@@ -121,14 +166,28 @@ class MemoryServer:
             self.wall,
             limits.login_rate,
             limits.registration_rate,
+            meters=meters,
+            security=security,
+            monitoring=monitor,
+            analytics=Analytics(kept, self.accounts, self.hub.registry, self.wall).resource(),
         )
-        door = gate.Gate(self.factory, admission)
-        self.secure = web.ChatSite(pages.secure(door), limits.allowed_origins)
-        self.plain = web.ChatSite(pages.plain(lambda: limits.tls_port), limits.allowed_origins)
+        door = gate.Gate(self.factory, admission, security)
+        self.secure = self._site(pages.secure(door), lasting_tls=limits.lasting_tls)
+        self.plain = self._site(pages.plain(lambda: limits.tls_port))
         for site in (self.secure, self.plain):
             site.reactor = self.clock
         self.chat.startService()
         self.factory.start()
+
+    def _site(self, root: IResource, *, lasting_tls: bool = False) -> ChatSite:
+        return ChatSite(
+            root,
+            allowed_origins=self.limits.allowed_origins,
+            trusted_proxies=self.limits.trusted_proxies,
+            places=self.http_places,
+            meters=self.meters,
+            lasting_tls=lasting_tls,
+        )
 
     def wall(self) -> float:
         """Seconds since the epoch."""

@@ -92,10 +92,16 @@ class AskPresence(_Frame, tag="presence"):
     request_id: str | int | None = None
 
 
+class Renew(_Frame, tag="renew"):
+    """Another token of the same user, so that the connection may stay longer."""
+
+    token: str
+
+
 #: What is answered, in its turn.
 Question = AskStatus | AskHistory | AskPresence
 
-Request = Resume | Submission | Ack | AskStatus | AskHistory | AskPresence
+Request = Resume | Submission | Ack | AskStatus | AskHistory | AskPresence | Renew
 
 
 # Server to client.
@@ -192,6 +198,18 @@ class KeyRotated(_Frame, tag="key_rotated"):
     user_id: str
 
 
+class TokenEnding(_Frame, tag="token_ending"):
+    """The connection will be closed then, unless it gets another token."""
+
+    expires_at: str
+
+
+class Renewed(_Frame, tag="renewed"):
+    """The answer to `renew`: the connection may stay until then."""
+
+    expires_at: str
+
+
 class Draining(_Frame, tag="draining"):
     """The server is about to end: send nothing more, and connect again after so long."""
 
@@ -209,6 +227,8 @@ Event = (
     | Presence
     | PresenceChanged
     | KeyRotated
+    | TokenEnding
+    | Renewed
     | Draining
 )
 

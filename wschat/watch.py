@@ -13,10 +13,11 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wschat.accounts import Accounts, security
+from wschat.accounts import Accounts
 from wschat.codes import CloseCode
 from wschat.hub import Registry
 from wschat.identity import User
+from wschat.security import log as security
 from wschat.store import Changes, Store
 
 log = Logger(namespace="wschat.watch")
@@ -46,13 +47,17 @@ class Watch:
         self._failing = False
         self._last = changes.last
         for user_id, user in changes.users.items():
-            code = _end(self._accounts.users.get(user_id), user)
+            before = self._accounts.users.get(user_id)
+            code = _end(before, user)
             self._accounts.changed(user_id, user)
-            sessions = [] if code is None else self._registry.of(user_id)
-            if code is not None and sessions:
-                security.warn("{user_id}: {reason}", user_id=user_id, reason=code.reason)
-                for session in sessions:
-                    session.close(code)
+            if code is None:
+                continue
+            sessions = self._registry.of(user_id)
+            if sessions or user != before:  # or it was written down before
+                text, event = "{event}: {user_id}: {reason}", code.name.lower()
+                security.warn(text, event=event, user_id=user_id, reason=code.reason)
+            for session in sessions:
+                session.close(code)
 
     def _failed(self, failure: Failure) -> None:
         if not self._failing:

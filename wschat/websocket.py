@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred
@@ -24,6 +24,8 @@ import wschat
 from wschat import v1, wire
 from wschat.codes import CloseCode
 from wschat.hub import Session
+from wschat.limits import Occupancy
+from wschat.meters import Meters
 from wschat.outbox import Outbox, Turn
 from wschat.timeouts import Timeouts
 
@@ -61,10 +63,25 @@ class Messages(Protocol):
         close: Callable[[CloseCode], None],
         dialect: wire.Dialect,
         probe: Callable[[Callable[[], None]], None],
+        *,
+        until: float,
     ) -> Session: ...
     def received(self, session: Session, payload: bytes) -> None: ...
     def confirmed(self, session: Session, position: int) -> None: ...
     def closed(self, session: Session) -> None: ...
+
+
+class Entry(NamedTuple):
+    """
+    Who was let in: a user, until when, and the address that they count for.
+
+    `until` is in seconds since the epoch; the address is None when it is not
+    counted.
+    """
+
+    user_id: str
+    until: float
+    address: str | None
 
 
 @provider(ILogObserver)
@@ -78,10 +95,11 @@ class ChatProtocol(WebSocketServerProtocol):
     transport: Any
     log = Logger(namespace="wschat.autobahn", observer=_discard)
 
-    def __init__(self, factory: ChatFactory, user_id: str) -> None:
+    def __init__(self, factory: ChatFactory, entry: Entry) -> None:
         super().__init__()
         self.factory = factory
-        self.user_id = user_id
+        self.entry = entry
+        self.user_id = entry.user_id
         #: When anything last came from the peer, by the factory's coarse clock.
         self.heard = 0.0
         self.session: Session | None = None
@@ -107,7 +125,9 @@ class ChatProtocol(WebSocketServerProtocol):
         self.registerProducer(outbox, True)
         self.factory.connected(self)
         messages = self.factory.messages
-        self.session = messages.opened(self.user_id, outbox, self.close, self._dialect, self._probe)
+        self.session = messages.opened(
+            self.user_id, outbox, self.close, self._dialect, self._probe, until=self.entry.until
+        )
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self.factory.now
@@ -214,6 +234,7 @@ class ChatProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN:
             if self._outbox is not None:
                 self._outbox.flush()
+            self.factory.meters.closed[code] += 1
             self.sendClose(int(code), code.reason)
 
     def sendCloseFrame(
@@ -271,7 +292,11 @@ class ChatFactory(WebSocketServerFactory):
         reactor: IReactorTime,
         max_message_size: int,
         outbox_bytes: int,
+        *,
+        meters: Meters,
+        places: Occupancy,
     ) -> None:
+        """`meters` count, and `places` has room for so many connections of an address."""
         super().__init__(server=f"wschat/{wschat.__version__}")
         self.setProtocolOptions(
             maxMessagePayloadSize=max_message_size,
@@ -285,6 +310,8 @@ class ChatFactory(WebSocketServerFactory):
             allowNullOrigin=True,
         )
         self.messages = messages
+        self.meters = meters
+        self.places = places
         self.turn = Turn(reactor)
         self.outbox_bytes = outbox_bytes
         self.connections: set[ChatProtocol] = set()
@@ -321,10 +348,13 @@ class ChatFactory(WebSocketServerFactory):
     def connected(self, protocol: ChatProtocol) -> None:
         protocol.heard = self.now
         self.connections.add(protocol)
+        self.places.enter(protocol.entry.address)
         self._to_ping.add(protocol, self.now)
 
     def disconnected(self, protocol: ChatProtocol) -> None:
-        self.connections.discard(protocol)
+        if protocol in self.connections:
+            self.connections.discard(protocol)
+            self.places.leave(protocol.entry.address)
         self.restless.discard(protocol)
         for timeouts in (self.closing, self.closing_slowly, self._to_ping, self._to_check):
             timeouts.discard(protocol)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -39,6 +39,9 @@ _ASK_AFTER: Final = 1.0
 
 #: How long acknowledgements are collected before they are sent, in seconds.
 _ACK_AFTER: Final = 0.05
+
+#: How soon another token is asked for, and asked for again, in seconds, when one ends.
+_RENEW_WITHIN: Final = 60.0
 
 #: How often a server is pinged, and how long it may take to answer, in seconds.
 KEEPALIVE: Final = (25.0, 30.0)
@@ -99,6 +102,7 @@ class Client(Service):
         self._wants_settled: list[Deferred[None]] = []
         self._wants_connection: list[Deferred[None]] = []
         self._running: list[Deferred[None]] = []
+        self._renewing: Deferred[None] = succeed(None)
         self._connections = 0
         self._wants_room: list[tuple[int, Deferred[None]]] = []
 
@@ -121,6 +125,7 @@ class Client(Service):
         super().stopService()
         staying, delivering = self._running
         staying.cancel()
+        self._renewing.cancel()
         for call in (self._sending, self._asking, self._acknowledging, self._saving):
             if call is not None and call.active():
                 call.cancel()
@@ -387,8 +392,26 @@ class Client(Service):
                 self._listener.incomplete()
             elif isinstance(event, session.KeyRotated):
                 self._people.forget(event.user_id)
+            elif isinstance(event, session.TokenEnding):
+                self._renewing.cancel()
+                self._renewing = Deferred.fromCoroutine(self._renew())
+                self._renewing.addErrback(_log_unless_cancelled)
         except Exception:
             log.failure("a listener failed")
+
+    async def _renew(self) -> None:
+        """Stay connected, by another token; when there is none the connection will end."""
+        renewed = False
+        while not renewed:
+            # All of it is chance, as those who came together are all told together.
+            wait = random.uniform(0, _RENEW_WITHIN)  # noqa: S311  # no secret
+            await deferLater(self._reactor, wait)
+            try:
+                self._session.renew(await self._dialler.renew())
+                renewed = True
+            except (ConnectionProblem, RequestRefused) as error:
+                log.info("no other token: {error}", error=error)
+        self._flush()
 
     def lost(self, problem: ConnectionProblem | SessionOver) -> None:
         """The socket is closed, or was never opened."""
@@ -397,6 +420,7 @@ class Client(Service):
             self._bytes = counters.bytes_sent, counters.bytes_received
             self._round_trip = counters.round_trip
         self._protocol = None
+        self._renewing.cancel()
         self._missing = False
         unknown = self._session.lost()
         if unknown and self.running:

@@ -68,6 +68,11 @@ class Dialler:
             await self._open(await self._valid_token())
         return self._gone
 
+    async def renew(self) -> str:
+        """A new token.  Raises `ConnectionProblem`, `RequestRefused`."""
+        self._token = None
+        return await self._valid_token()
+
     async def _valid_token(self) -> str:
         now = self._wall()
         if self._token is None or self._token[1] <= now:
@@ -132,7 +137,7 @@ def _refusal(status: int | None) -> ConnectionProblem | RequestRefused:
     if status == HTTPStatus.UNAUTHORIZED:
         return _TokenRefused("The server does not take the token.")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RequestRefused("Too many connections of this user.")
+        return RequestRefused("Too many connections of this user, or of this address.")
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return ConnectionProblem("The server is full, or about to end.")
     shown = "nothing" if status is None else status

@@ -120,6 +120,10 @@ class KeyRotated(msgspec.Struct, frozen=True):
     user_id: str
 
 
+class TokenEnding(msgspec.Struct, frozen=True):
+    """The token of the connection ends soon: it wants another one."""
+
+
 class Leaving(msgspec.Struct, frozen=True):
     """The server is about to end; a connection is to be had again after so many seconds."""
 
@@ -137,6 +141,7 @@ Event = (
     | Incomplete
     | PresenceChanged
     | KeyRotated
+    | TokenEnding
     | Leaving
 )
 
@@ -185,6 +190,7 @@ class Session:
             v1.Presence: self._told,
             v1.PresenceChanged: self._presence_changed,
             v1.KeyRotated: self._key_rotated,
+            v1.TokenEnding: lambda event: TokenEnding(),
         }
         self.received = 0
         self.refused = 0
@@ -323,6 +329,10 @@ class Session:
             raise ValueError(error.text) from None
         self._outgoing.put(Item(request_id, question))
         return request_id
+
+    def renew(self, token: str) -> None:
+        """Let the connection stay as long as this token."""
+        self._outgoing.put(Item("", v1.Renew(token)), bounded=False)
 
     def _put(self, item: Item, *, sealed: bool = False) -> None:
         size = len(item.frame(is_v1=False)) + _NAMES
@@ -522,6 +532,7 @@ class Session:
 _SENT_AGAIN: Final = frozenset(
     {
         ErrorCode.RATE_LIMITED,
+        ErrorCode.TOO_MANY_BYTES,
         ErrorCode.BUSY,
         ErrorCode.NOT_STORED,
         ErrorCode.OUT_OF_TURN,
