@@ -25,7 +25,7 @@ PATIENCE: Final = 30.0
 
 _INHERITED: Final = ("PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
 
-_LISTENING: Final = re.compile(r"listening on (https?)://\S*:(\d+)$")
+_LISTENING: Final = re.compile(r"listening on (https?)://\S*:(\d+)\b")
 
 
 class Missing(AssertionError):

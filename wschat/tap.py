@@ -212,12 +212,14 @@ class Server(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        log.info("stopping")
         try:
             for port in self._ports:
                 await _maybe(port.stopListening())
             await self._connections.close_all(CloseCode.SHUTDOWN)
             self._connections.stop()
             await self._chat.drain()
+            log.info("stopped")
         except Exception:  # whatever went wrong: what was stored is kept
             log.failure("could not stop in good order")
         finally:
