@@ -17,6 +17,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
 
+JUSTFILE = (ROOT / "justfile").read_text("utf-8")
+
 #: The containers of those that run, and who their users are.
 CONTAINERS = {
     "websocket-server": "ws-server",
@@ -255,3 +257,52 @@ class ImagesTests(SynchronousTestCase):
         given = {line[1:] for line in ignored if line.startswith("!")}
         copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
         self.assertEqual({name for line in copied for name in line.split()}, given)
+
+
+class DocsTests(SynchronousTestCase):
+    """docs/containers.md and the file say the same."""
+
+    text = (ROOT / "docs" / "containers.md").read_text("utf-8")
+
+    def test_services(self) -> None:
+        """Its table has the services, containers and users that there are."""
+        rows = re.findall(r"^\| `([a-z-]+)` \| `(ws-[a-z-]+)` \| .* \| ?(\w*) \|$", self.text, re.M)
+        users = {name: user for name, (user, _) in USERS.items()}
+        expected = [(name, c, users.get(name, "")) for name, c in CONTAINERS.items()]
+        self.assertEqual(rows, expected)
+
+    def test_variables(self) -> None:
+        """Its table has the variables of .env, with the values that they have when empty."""
+        section = self.text.partition("\n## Secrets\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| (.*?) \|", section, re.MULTILINE)
+        defaults = {name: text for names, text in rows for name in re.findall(r"[A-Z_]+", names)}
+        self.assertEqual(set(defaults), set(variables((ROOT / ".env.example").read_text("utf-8"))))
+        compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+        for name, value in re.findall(r"\$\{([A-Z_]+):-([^}]+)\}", compose):
+            self.assertIn(value, defaults[name])
+
+    def test_names_in_commands(self) -> None:
+        """The services, containers and recipes that its commands name are there."""
+        blocks = re.findall(r"```sh\n(.*?)```", self.text, re.DOTALL)
+        commands = "\n".join([*blocks, *re.findall(r"`((?:docker|just) [^`]*)`", self.text)])
+        containers = set(re.findall(r"\bws-[a-z-]+", commands))
+        self.assertEqual(containers - set(CONTAINERS.values()), set())
+        lines = "\n".join(re.findall(r"docker compose .*", commands))
+        services = set(re.findall(r"\b(?:client|message|websocket)-[a-z]+", lines))
+        self.assertEqual(services - set(SERVICES), {"client-david"})
+        recipes = set(re.findall(r"^([a-z-]+)(?: .*)?:$", JUSTFILE, re.MULTILINE))
+        named = set(re.findall(r"\bjust ([a-z-]+)", commands))
+        self.assertGreater(len(named), 5)
+        self.assertEqual(named - recipes, set())
+
+    def test_david(self) -> None:
+        """Its new client is one, as it stands, and has what the others have."""
+        (block,) = re.findall(r"```yaml\n(  client-david:.*?)```", self.text, re.DOTALL)
+        text = (ROOT / "docker-compose.yml").read_text("utf-8")
+        compose = yaml.safe_load(text.replace("\nnetworks:\n", f"\n{block}\nnetworks:\n"))
+        david, bob = compose["services"]["client-david"], compose["services"]["client-bob"]
+        self.assertEqual(david["environment"], ["WS_USER_ID=david", "WS_USERNAME=David Wilson"])
+        own = {"container_name", "environment", "volumes"}
+        self.assertEqual(set(david), set(bob))
+        for key in set(bob) - own:
+            self.assertEqual(david[key], bob[key], key)
