@@ -1,5 +1,6 @@
 export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 server := env("WS_SERVER_URL", "https://localhost:8443")
+confined := "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges"
 data_dir := env("WSCHAT_DATA_DIR", env("XDG_DATA_HOME", env("HOME", "") / ".local/share") / "wschat")
 
 # The recipes
@@ -75,9 +76,13 @@ clean:
 gen-certs DIRECTORY="certs":
     @python -m scripts.gen_certs {{ quote(DIRECTORY) }}
 
-# Build the images
+# The images
 docker-build:
     docker compose build
+
+# Secrets for docker-compose.yml, in .env: ./just generate-keys, or for others too: ... david
+generate-keys *USERS:
+    @scripts/generate-keys.sh {{ USERS }}
 
 # Start everything
 docker-compose-up:
@@ -85,9 +90,10 @@ docker-compose-up:
 
 # Start the server and some clients: ./just docker-compose-up-selective "alice bob"
 docker-compose-up-selective CLIENTS:
-    docker compose up -d websocket-server $(printf 'client-%s ' {{ CLIENTS }})
+    docker compose up -d websocket-server \
+        $(printf 'client-%s\n' {{ CLIENTS }} | sed 's/^client-bot$/message-bot/')
 
-# Stop everything
+# Stop everything; accounts, keys and messages are kept
 docker-compose-down:
     docker compose down
 
@@ -97,8 +103,35 @@ docker-compose-logs-clients:
 
 # A client's terminal; Ctrl+P Ctrl+Q leaves it running
 docker-attach-client CLIENT:
-    docker attach ws-client-{{ CLIENT }}
+    docker attach {{ quote(if CLIENT == "bot" { "ws-message-bot" } else { "ws-client-" + CLIENT }) }}
+
+# Say something as a client: ./just docker-send-message alice "@bob Hello Bob!"
+docker-send-message CLIENT LINE:
+    @printf '%s\n' {{ quote(LINE) }} | docker exec -i \
+        {{ quote(if CLIENT == "bot" { "ws-message-bot" } else { "ws-client-" + CLIENT }) }} ./simple-client
 
 # Who is there
 docker-active-users:
     @docker exec ws-server wget -qO- http://localhost/active-users
+
+# The server alone, with the accounts and messages that it has in compose
+docker-run-server:
+    docker run -d --rm --name ws-server {{ confined }} \
+        --sysctl net.ipv4.ip_unprivileged_port_start=0 \
+        -p 127.0.0.1:443:443 -p 127.0.0.1:80:80 \
+        -v genericwsserver_server-data:/data websocket-server:latest
+
+# A client of that server, or of compose's; USER is who they are in compose
+docker-run-client USER="alice":
+    docker run -it --rm {{ confined }} --network container:ws-server \
+        -e WS_SERVER_URL=https://localhost:443 -e INSECURE_TLS=true \
+        -e WS_USER_ID={{ quote(USER) }} -e WS_USERNAME={{ quote(USER) }} \
+        -v {{ quote("genericwsserver_" + USER + "-keys:/home/wschat/.config") }} websocket-client:latest
+
+# What the server says
+docker-logs:
+    docker logs -f ws-server
+
+# Stop the server
+docker-stop:
+    docker stop ws-server

@@ -53,6 +53,15 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual(line["message"], "from /x")
         self.assertEqual(line.keys(), {"time", "level", "namespace", "message"})
 
+    def test_quiet(self) -> None:
+        """Of what is not the server's own, only what is a warning, or worse, is written."""
+        others = Logger(namespace="twisted.x", observer=logs.json_observer(self.file))
+        others.info("Starting")
+        others.warn("Failing")
+        self.log.debug("How it works")
+        self.log.info("What happened")
+        self.assertEqual([line["message"] for line in self.lines()], ["Failing", "What happened"])
+
     def test_own_names(self) -> None:
         """An event's values do not take the place of what every line has."""
         self.log.info("x", message="y", namespace="z", time=1)
@@ -94,7 +103,7 @@ class FileTests(SynchronousTestCase):
         """`--logfile` is where it goes."""
         path = self.mktemp()
         file = logs.log_file({"nodaemon": True, "logfile": path})
-        logs.json_observer(file)({"log_format": "hello"})
+        logs.json_observer(file)({"log_format": "hello", "log_namespace": "wschat"})
         self.assertEqual(json.loads(Path(path).read_text())["message"], "hello")
 
 

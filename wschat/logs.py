@@ -20,6 +20,7 @@ from twisted.logger import (
     ILogFilterPredicate,
     ILogObserver,
     LogEvent,
+    LogLevel,
     PredicateResult,
     formatEvent,
 )
@@ -70,9 +71,17 @@ def log_file(options: Mapping[str, Any] | None) -> IO[Any]:
     return file
 
 
+@provider(ILogFilterPredicate)
+def _is_worth_it(event: LogEvent) -> Any:
+    ours = str(event.get("log_namespace", "")).partition(".")[0] == "wschat"
+    level = event.get("log_level") or LogLevel.info
+    wanted = level >= (LogLevel.info if ours else LogLevel.warn)
+    return PredicateResult.yes if wanted else PredicateResult.no
+
+
 def json_observer(file: IO[Any]) -> ILogObserver:
-    """Writes every event to a file."""
-    return FileLogObserver(file, json_line)
+    """Writes the server's own events to a file, and what others warn of."""
+    return FilteringLogObserver(FileLogObserver(file, json_line), [_is_worth_it])
 
 
 @implementer(ILogObserver)

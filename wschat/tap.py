@@ -413,6 +413,7 @@ class Server(Service):
         connections.stop()
         if not await drain.within(reactor, 0.1 * seconds, chat.drain()):
             log.error("the database takes too long: what has no receipt may not be stored")
+        log.info("stopped")
 
     def _clean_up(self) -> None:
         while self._cleanup:
