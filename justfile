@@ -62,6 +62,12 @@ coverage:
 chaos *OPTIONS:
     @exec python -m scripts.chaos "$@"
 
+# A crowd for a long time, and how memory and answers went: ./just soak --minutes 30 --clients 2000
+[no-exit-message]
+[positional-arguments]
+soak *OPTIONS:
+    @exec python -m scripts.soak "$@"
+
 # The screens of docs/advanced-client.md, made again
 record:
     @python -m scripts.record_advanced_client
