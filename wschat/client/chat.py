@@ -97,7 +97,7 @@ class Chat:
         self._listener = listener
         self._pool = pool or Threads(reactor)
         self._handlers = Handlers(self._pool)
-        self._inbox = Inbox(reactor)
+        self._inbox = Inbox(reactor, self._pass_on)
         self._receipts = Receipts()
         self._events = Events(self._receipts, listener, self._heard, self._changed)
         self._first: Once[Chat] = Once()  # connected, or why not
@@ -105,8 +105,6 @@ class Chat:
         self._over: SessionOver | None = None
         self._why: Exception | None = None
         self._closing = self._settling = False
-        #: What it is doing about its connection.
-        self.state = State.DISCONNECTED
         self.user_id = settings.user_id
         #: The service underneath: `whois`, `fingerprint`, `trust`, `rotate`.
         self.client = Client(reactor, settings, key, self._events, wall, **options)
@@ -143,12 +141,20 @@ class Chat:
         Without a connection it waits; what is sent again after a lost
         connection, or under the same `client_id`, arrives once.  Fails with
         `MessageRefused`, with `QueueFull` when 1000 messages wait, and with
-        `ValueError` for what is no user id and for a text that is too long.
+        `ValueError` for what is no user id and for a text that is too long,
+        `TypeError` for what is no text.
         """
 
         async def say() -> Sent:
             name, message_id = await self._say(to, text, client_id)
-            return Sent(name, message_id, self._receipts.delivery(name))
+            delivery = self._receipts.delivery(name)
+
+            def delivered() -> Deferred[None]:
+                waiting = delivery.wait()
+                self.client.regulate()  # it is to be heard, whatever comes before it
+                return waiting
+
+            return Sent(name, message_id, delivered)
 
         return self._start(say())
 
@@ -162,11 +168,13 @@ class Chat:
 
     async def _say(self, to: str, text: str, client_id: str) -> tuple[str, int]:
         name = client_id or secrets.token_hex(12)
+        known = self._receipts.expects(name)
         stored = self._receipts.expect(name)  # before it is sent: it may be refused at once
         try:
             self.client.send(to, text, name)
         except Exception:
-            self._receipts.forget(name)
+            if not known:
+                self._receipts.forget(name)
             raise
         self._settle()
         return name, await stored.wait()
@@ -251,7 +259,17 @@ class Chat:
     # What a program hears.
 
     @overload
-    def on_message(self, handler: Handling, /) -> Handling: ...
+    def on_message(
+        self,
+        handler: Handling,
+        /,
+        *,
+        sender: str | Collection[str] | None = None,
+        direct: bool | None = None,
+        verified: bool | None = None,
+        of_type: str | None = None,
+        when: Callable[[Message], bool] | None = None,
+    ) -> Handling: ...
     @overload
     def on_message(
         self,
@@ -275,9 +293,8 @@ class Chat:
 
         def add(handler: Any) -> Any:
             self._handlers.add(handler, Filter(**which))
-            if not self._inbox.readers:
-                for message, done in self._inbox.drain():
-                    self._handlers.handle(message).chainDeferred(done)
+            if self._inbox:
+                self._reactor.callLater(0, self._pass_on)  # … when others are added, too
             return handler
 
         return add if handler is None else add(handler)
@@ -301,6 +318,11 @@ class Chat:
         """Call a function with a list of who came, and a dict of who went and when."""
         self._events.presence_callbacks.append(callback)
         return callback
+
+    @property
+    def state(self) -> State:
+        """What it is doing about its connection."""
+        return self._events.state
 
     @property
     def metrics(self) -> Metrics:
@@ -331,11 +353,11 @@ class Chat:
         loop this is called counts as handled.  What was not sent yet is not.
         """
         check_thread()
+        hand = being_handled.get()
+        if hand is not None and not hand.called:
+            hand.callback(None)
         if not self._closing:
             self._closing = True
-            hand = being_handled.get()
-            if hand is not None and not hand.called:
-                hand.callback(None)
             Deferred.fromCoroutine(self._close(patience))
         return self._ended.wait().addCallback(lambda _: None)
 
@@ -365,16 +387,25 @@ class Chat:
         message = Message(heard, self.send)
         told = None if self._listener is None else self._events.call(self._listener.heard, heard)
         doing: list[Deferred[None]] = [told] if isinstance(told, Deferred) else []
-        if self._handlers:
-            doing.append(self._handlers.handle(message))
-        if self._inbox.readers or not (self._handlers or self._listener):
-            doing.append(self._inbox.put(message))
+        shared = bool(self._handlers or self._listener)
+        if not self._inbox.readers and (self._inbox or not shared):
+            doing.append(self._inbox.put(message))  # behind those that wait for somebody
+        else:
+            if self._handlers:
+                doing.append(self._handlers.handle(message))
+            if self._inbox.readers:
+                doing.append(self._inbox.put(message, shared=shared))
         if len(doing) < 2:
             return doing[0] if doing else None
         return gatherResults(doing, consumeErrors=True).addCallbacks(lambda _: None, _first_failure)
 
+    def _pass_on(self) -> None:
+        """What waits goes to the handlers, if there is no loop to take it."""
+        if self._handlers and not self._inbox.readers:
+            for message, done in self._inbox.drain():
+                self._handlers.handle(message).chainDeferred(done)
+
     def _changed(self, state: State, error: Exception | None) -> None:
-        self.state = state
         if state is State.CONNECTED:
             self._first.happen(self)
             self._settle()

@@ -81,7 +81,7 @@ class Client(Service):
         self._protocol: Connection | None = None
         self._answers: dict[str, Deferred[Any]] = {}
         self._deliveries = Deliveries(
-            self._people.read, self._hear, self._was_handled, self._regulate
+            self._people.read, self._hear, self._was_handled, self.regulate
         )
         self._missing = False  # messages were dropped that came on this connection
         self._unopened = 0
@@ -171,7 +171,8 @@ class Client(Service):
 
         Returns the message's client id, by which the listener is told of it;
         `client_id` if that is given.  Raises `ValueError` for a name that no
-        user can have and for a text that is too long, `QueueFull`.
+        user can have and for a text that is too long or cannot be sent,
+        `TypeError` for what is none, `QueueFull`.
         """
         client_id = self._session.send(to, text, self._wall(), client_id)
         self._flush()
@@ -298,8 +299,9 @@ class Client(Service):
             connection: Deferred[None] = Deferred()
             self._wants_connection.append(connection)
             await connection
-        answer: Deferred[Any] = Deferred()
-        self._answers[self._session.ask(question)] = answer
+        request_id = self._session.ask(question)
+        answer: Deferred[Any] = Deferred(lambda _: self._forget(request_id))
+        self._answers[request_id] = answer
         self._flush()
         told = await answer
         if isinstance(told, v1.Error):
@@ -314,10 +316,15 @@ class Client(Service):
         before.  Fails with `ConnectionProblem` when the connection is lost.
         """
         request_id = self._session.command(name, self._wall(), params)
-        answer: Deferred[wire.CommandAnswer] = Deferred()
+        answer: Deferred[wire.CommandAnswer] = Deferred(lambda _: self._forget(request_id))
         self._answers[request_id] = answer
         self._flush()
         return answer
+
+    def _forget(self, request_id: str) -> None:
+        """Nobody waits for an answer any more: what was not sent yet is not sent."""
+        self._answers.pop(request_id, None)
+        self._session.forget({request_id})
 
     # What the dialler tells.
 
@@ -355,7 +362,7 @@ class Client(Service):
         if not isinstance(event, session.Received):
             self._flush()  # what was refused for now is sent again
             self._tell_settled()
-        self._regulate()
+        self.regulate()
 
     def _tell(self, event: session.Event) -> None:
         try:
@@ -401,6 +408,8 @@ class Client(Service):
         while self.running:
             again = self._connections > 0
             self._listener.changed(State.RECONNECTING if again else State.CONNECTING, None)
+            if not self.running:
+                return  # the listener has had enough
             error: Exception
             try:
                 gone = await self._dialler.connect()
@@ -432,7 +441,7 @@ class Client(Service):
                 self._flush_once()
         finally:
             self._flushing = False
-        self._regulate()
+        self.regulate()
 
     def _flush_once(self) -> None:
         can_send = self._protocol is not None and self._protocol.can_send
@@ -492,11 +501,11 @@ class Client(Service):
     @property
     def _awaits(self) -> bool:
         """Whether the server has yet to answer something: to hear that, it has to be read."""
-        return bool(self._answers) or self.unsettled > 0
+        return bool(self._answers) or self.unsettled > 0 or self._listener.awaits()
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
         """
-        Read on, or not, by how much waits for the listener.
+        Read on, or not, by how much waits for the listener; to be called when it awaits more.
 
         A listener may be waiting itself, for what comes behind all that it has
         not handled yet.  Then messages are dropped, unacknowledged, to get to

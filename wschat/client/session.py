@@ -209,8 +209,11 @@ class Session:
         Returns its client id, which is `client_id` if that is given: what is
         sent under the same one again is the same message.  Raises
         `ValueError` for a name that no user can have, a client id that is
-        none and a text that is too long, `QueueFull`.
+        none and a text that is too long or cannot be encoded, `TypeError`
+        for what is no text, `QueueFull`.
         """
+        if not (isinstance(to, str) and isinstance(text, str)):
+            raise TypeError("Whom to say something to, and what, are strings.")
         if client_id and not v1.valid_client_id(client_id):
             raise ValueError(f"{client_id!r} is not a client id.")
         if client_id and self._outgoing.knows(client_id):
