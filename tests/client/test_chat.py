@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import defer
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet import defer, reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory, Protocol
 
 from tests.client.support import QuickTests
 from wschat.client import (
@@ -200,6 +202,26 @@ class QuestionTests(ChatTests):
         await self.assertFailure(alice.command("ping", timeout=0.01), defer.TimeoutError)
 
 
+class _Events:
+    """The reactor, but for its end."""
+
+    def __init__(self) -> None:
+        self.triggers: list[Any] = []
+        self.removed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def addSystemEventTrigger(self, phase: str, event: str, function: Any) -> Any:
+        assert (phase, event) == ("before", "shutdown")
+        self.triggers.append(function)
+        return function
+
+    def removeSystemEventTrigger(self, trigger: Any) -> None:
+        self.triggers.remove(trigger)
+        self.removed += 1
+
+
 class StateTests(ChatTests):
     """The connection, and its end."""
 
@@ -246,6 +268,33 @@ class StateTests(ChatTests):
         )
         for error, given in wrong:
             await self.assertFailure(connect(**{"user_id": "alice", **given, **self.own}), error)
+
+    async def test_cancelled(self) -> None:
+        """Nothing goes on for who does not wait any longer."""
+        came: Deferred[Any] = Deferred()
+        went: Deferred[Any] = Deferred()
+        silent = Protocol()
+        silent.connectionMade = lambda: came.callback(None)  # type: ignore[method-assign]
+        silent.connectionLost = lambda reason: went.callback(None)  # type: ignore[method-assign,assignment]
+        factory = Factory.forProtocol(lambda: silent)
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
+        self.addCleanup(port.stopListening)
+        connecting = connect("alice", f"127.0.0.1:{port.getHost().port}", **self.own)
+        await came
+        connecting.cancel()
+        await self.assertFailure(connecting, CancelledError)
+        await went
+
+    async def test_shutdown(self) -> None:
+        """The end of the reactor says goodbye, once."""
+        self.start()
+        events = _Events()
+        closed, alice = [await self.chat(name, reactor=events) for name in ("bob", "alice")]
+        await closed.close()
+        (at_shutdown,) = events.triggers
+        await at_shutdown()
+        self.assertIsNone(await alice.ended())
+        self.assertEqual(events.removed, 1)
 
     async def test_key(self) -> None:
         """A key that is given is the user's; it is who they are."""

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 import msgspec
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -114,12 +114,18 @@ class Chat:
         Connect; fires when that is done, or at once when it is not waited for.
 
         When it is, it fails with a `ConnectionProblem` or `RequestRefused`
-        and the chat is closed; otherwise it goes on trying.
+        and the chat is closed, as it is when the Deferred is cancelled;
+        otherwise it goes on trying.
         """
         if not wait:
             self._first.happen(self)
         self.client.startService()
-        return self._first.wait()
+        return self._first.wait().addErrback(self._not_opened)
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        if failure.check(CancelledError):
+            self.close()  # nobody waits any more: nobody would close it
+        return failure
 
     async def __aenter__(self) -> Chat:
         return self
@@ -458,7 +464,8 @@ def connect(
     which is made.  With `wait` false it fires at once, and the chat goes on
     trying to connect; otherwise it fails with `ConnectionProblem` or
     `RequestRefused`.  Fails with `SettingsError`, `BadKey` or `KeyringError`
-    for what is wrong before that.  `listener` is told of everything, too;
+    for what is wrong before that.  When it is cancelled nothing goes on, and
+    the end of the reactor closes the chat.  `listener` is told of everything, too;
     `threads` is how many handlers that are plain functions run at once.
     """
     given = {
@@ -484,6 +491,24 @@ def connect(
             path = settings.key_file or keyring.key_path(settings.user_id, whole)
             own, _ = keyring.load_or_make(path, settings.key_passphrase)
         pool = Threads(reactor, threads)
-        return await Chat(reactor, settings, own, listener=listener, pool=pool).open(wait=wait)
+        chat = Chat(reactor, settings, own, listener=listener, pool=pool)
+        _close_at_shutdown(reactor, chat)
+        return await chat.open(wait=wait)
 
     return Deferred.fromCoroutine(begin())
+
+
+def _close_at_shutdown(reactor: Any, chat: Chat) -> None:
+    """Say goodbye when the program is told to end, unless that was done by then."""
+    triggers: list[Any] = []
+
+    def close() -> Deferred[None]:
+        triggers.clear()
+        return chat.close()
+
+    def ended(result: object) -> None:
+        for trigger in triggers:
+            reactor.removeSystemEventTrigger(trigger)
+
+    triggers.append(reactor.addSystemEventTrigger("before", "shutdown", close))
+    chat.ended().addBoth(ended)
