@@ -9,6 +9,7 @@ each time.  docs/sdk.md has an example; no program that runs imports this.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -31,7 +32,7 @@ from wschat.accounts import Accounts
 from wschat.client.accounts import Accounts as ClientAccounts
 from wschat.client.chat import Chat
 from wschat.client.dialler import Dialler
-from wschat.client.handlers import Message, call_in_thread, out_of_thread
+from wschat.client.handlers import Message, call_in_thread, check_may_block, out_of_thread
 from wschat.client.listener import Listener
 from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
@@ -252,6 +253,7 @@ class _Inline:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._home = threading.get_ident()
 
     def run(self, function: Callable[[Message], Any], message: Message) -> Deferred[Any]:
         result: Deferred[Any] = Deferred()
@@ -259,6 +261,7 @@ class _Inline:
         return result
 
     def blocking(self, function: Callable[[], Deferred[Any]]) -> Any:
+        check_may_block(self._home)
         with out_of_thread():
             return self._world.run(function())
 

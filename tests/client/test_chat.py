@@ -8,6 +8,7 @@ from twisted.internet import defer, reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 
 from tests.client.support import QuickTests
 from wschat.client import (
@@ -273,10 +274,15 @@ class StateTests(ChatTests):
         """Nothing goes on for who does not wait any longer."""
         came: Deferred[Any] = Deferred()
         went: Deferred[Any] = Deferred()
-        silent = Protocol()
-        silent.connectionMade = lambda: came.callback(None)  # type: ignore[method-assign]
-        silent.connectionLost = lambda reason: went.callback(None)  # type: ignore[method-assign,assignment]
-        factory = Factory.forProtocol(lambda: silent)
+
+        class Silent(Protocol):
+            def connectionMade(self) -> None:
+                came.callback(None)
+
+            def connectionLost(self, reason: Failure | None = None) -> None:
+                went.callback(None)
+
+        factory = Factory.forProtocol(Silent)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
         self.addCleanup(port.stopListening)
         connecting = connect("alice", f"127.0.0.1:{port.getHost().port}", **self.own)

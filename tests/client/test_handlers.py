@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from wschat import wire
@@ -253,10 +254,22 @@ class ThreadsTests(TestCase):
         here = threading.get_ident()
 
         def call() -> Deferred[tuple[int, str]]:
-            check_thread()
+            check_thread(here)
             return succeed((threading.get_ident(), "done"))
 
         result = await self.threads.run(lambda message: self.threads.blocking(call), make())
         self.assertEqual(result, (here, "done"))
-        wrong = self.threads.run(lambda message: check_thread(), make())
+        wrong = self.threads.run(lambda message: check_thread(here), make())
         await self.assertFailure(wrong, RuntimeError)
+        self.assertRaises(RuntimeError, self.threads.blocking, call)
+
+    async def test_other_thread(self) -> None:
+        """A thread of the program's own goes the same way to the reactor."""
+        here = threading.get_ident()
+        self.assertEqual(await deferToThread(self.threads.blocking, lambda: succeed(7)), 7)
+        await self.assertFailure(deferToThread(check_thread, here), RuntimeError)
+
+    async def test_hanging(self) -> None:
+        """A function that hangs keeps no program from ending."""
+        daemons = self.threads.run(lambda message: threading.current_thread().daemon, make())
+        self.assertTrue(await daemons)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import TracebackType
@@ -94,6 +95,7 @@ class Chat:
     ) -> None:
         """`listener` is told of everything, too; `options` are those of `Client`."""
         self._reactor = reactor
+        self._thread = threading.get_ident()
         self._listener = listener
         self._pool = pool or Threads(reactor)
         self._handlers = Handlers(self._pool)
@@ -241,16 +243,18 @@ class Chat:
         self, function: Callable[..., Deferred[Result]], *args: Any, **named: Any
     ) -> Result:
         """
-        From a handler that is a plain function: call a method, and wait for what it comes to.
+        From a handler that is a plain function, or a thread: call a method, and wait for what
+        it comes to.
 
-        `chat.blocking(chat.send, "bob", "hello")`.
+        `chat.blocking(chat.send, "bob", "hello")`.  Raises `RuntimeError` on
+        the reactor, which would wait for itself.
         """
         result: Result = self._pool.blocking(lambda: function(*args, **named))
         return result
 
     def _start(self, work: Coroutine[Deferred[Any], Any, Result]) -> Deferred[Result]:
         try:
-            check_thread()
+            check_thread(self._thread)
             if self._closing:
                 raise self._over or ChatClosed("The chat is closed.")
         except Exception as error:
@@ -358,7 +362,7 @@ class Chat:
         begun with comes again next time.  The message in whose handler or
         loop this is called counts as handled.  What was not sent yet is not.
         """
-        check_thread()
+        check_thread(self._thread)
         hand = being_handled.get()
         if hand is not None and not hand.called:
             hand.callback(None)

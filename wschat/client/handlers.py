@@ -174,10 +174,14 @@ class Pool(Protocol):
 _thread: Final = threading.local()
 
 
-def check_thread() -> None:
-    """Raises `RuntimeError` in a handler's thread: nothing there may touch the reactor."""
-    if getattr(_thread, "handles", False):
-        raise RuntimeError("A plain function runs in a thread: use chat.blocking(chat.send, …).")
+def check_thread(home: int) -> None:
+    """
+    Raises `RuntimeError` where nothing may touch the reactor, which is in the thread `home`.
+
+    That is in any other thread, and in a plain function, wherever that runs.
+    """
+    if getattr(_thread, "handles", False) or threading.get_ident() != home:
+        raise RuntimeError("This is another thread's: use chat.blocking(chat.send, …).")
 
 
 def call_in_thread(function: Callable[[Message], Any], message: Message) -> Any:
@@ -194,16 +198,15 @@ def call_in_thread(function: Callable[[Message], Any], message: Message) -> Any:
         _thread.handles = False
 
 
-def check_may_block() -> None:
+def check_may_block(home: int) -> None:
     """Raises `RuntimeError` where nothing may wait: on the reactor, which would stand still."""
-    if not getattr(_thread, "handles", False):
-        raise RuntimeError("chat.blocking is for plain functions: await what others return.")
+    if not getattr(_thread, "handles", False) and threading.get_ident() == home:
+        raise RuntimeError("chat.blocking is for plain functions and threads: await it here.")
 
 
 @contextlib.contextmanager
 def out_of_thread() -> Iterator[None]:
     """Inside of this it is the reactor's thread again, for pools that have no threads."""
-    check_may_block()
     _thread.handles = False
     try:
         yield
@@ -221,6 +224,7 @@ class Threads:
 
     def __init__(self, reactor: Any, size: int = THREADS) -> None:
         self._reactor = reactor
+        self._home = threading.get_ident()
         self._size = size
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
@@ -244,7 +248,7 @@ class Threads:
             work()
 
     def blocking(self, function: Callable[[], Deferred[Any]]) -> Any:
-        check_may_block()
+        check_may_block(self._home)
         context = contextvars.copy_context()
 
         def call() -> Deferred[Any]:
