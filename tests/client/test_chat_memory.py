@@ -214,3 +214,20 @@ class SendTests(MemoryTests):
         self.assertRaises(defer.TimeoutError, self.world.run, asked[0])
         self.failureResultOf(asked[1], CancelledError)
         self.assertEqual(self.bob.client.waiting, 0)
+
+
+class RoomTests(MemoryTests):
+    """Programs that read as fast as a file can be read."""
+
+    def test_room(self) -> None:
+        """Who waits for room before each message finds it, however fast the server is."""
+
+        async def pour() -> None:
+            for number in range(3000):
+                await self.alice.client.room()
+                self.alice.client.send("bob", str(number))
+
+        self.bob.on_message(self.tell)
+        self.world.run(pour())
+        self.world.advance(30)
+        self.assertEqual(self.told, [str(number) for number in range(3000)])

@@ -184,7 +184,7 @@ class Client(Service):
         return self._session.waiting + self._session.unanswered
 
     def room(self, waiting: int = QUEUE_MESSAGES // 2) -> Deferred[None]:
-        """Fires when at most so many messages wait to be sent."""
+        """Fires when at most so many messages wait to be sent, and there is room for more."""
         room: Deferred[None] = Deferred()
         self._wants_room.append((waiting, room))
         self._flush()
@@ -455,11 +455,12 @@ class Client(Service):
             for refused in self._session.refusals():
                 self._tell(refused)
             self._tell_settled()
-        waiting = self._session.waiting
-        ready = [room for at_most, room in self._wants_room if waiting <= at_most]
-        self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
-        for room in ready:
-            room.callback(None)
+        if self._session.has_room:
+            waiting, wanted = self._session.waiting, self._wants_room
+            self._wants_room = [each for each in wanted if waiting > each[0]]
+            for at_most, room in wanted:
+                if waiting <= at_most:
+                    room.callback(None)
         wait = self._session.wait(self._wall()) if can_send else None
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)

@@ -193,6 +193,11 @@ class Session:
         return self._outgoing.waiting
 
     @property
+    def has_room(self) -> bool:
+        """Whether half of what may be kept, to be sent or sent again, is free."""
+        return self._outgoing.held_here <= QUEUE_MESSAGES // 2
+
+    @property
     def unanswered(self) -> int:
         """How many messages were sent of which it is not known whether they arrived."""
         return self._outgoing.unanswered
