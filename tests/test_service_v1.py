@@ -300,9 +300,9 @@ class RotationTests(ServerTests):
 
     def test_announced(self) -> None:
         """Who is there with `wschat.v1`, and has said so, is told, the user as well; once."""
-        self.server.add_users("alice", "bob", "carol", "dave")
+        self.server.add_users("alice", "bob", "charlie", "david")
         told = [self.server.connect_v1(user_id) for user_id in ("alice", "bob")]
-        others = [self.server.connect("carol"), self.server.connect_v1("dave", None)]
+        others = [self.server.connect("charlie"), self.server.connect_v1("david", None)]
         for client in (*told, *others):
             client.frames()
         new = PrivateKey.generate()

@@ -27,7 +27,7 @@ class ParseTests(SynchronousTestCase):
         for line, meaning in (
             ("@bob hello", Direct("bob", "hello")),
             ("  @bob   hello  there \r", Direct("bob", "hello  there")),
-            ("@bob @carol !x", Direct("bob", "@carol !x")),
+            ("@bob @charlie !x", Direct("bob", "@charlie !x")),
             ("!hello", Broadcast("hello")),
             ("! hello you ", Broadcast("hello you")),
             ("/users", Slash("users")),
@@ -100,7 +100,7 @@ class UserTests(SynchronousTestCase):
         """A user id, with an @ or without; anything else is answered with what would do."""
         for rest in ("bob", "@bob"):
             self.assertEqual(console.parse_user(Slash("whois", rest)), "bob")
-        for rest in ("", "a/b", "bob carol", "server"):
+        for rest in ("", "a/b", "bob charlie", "server"):
             error = self.assertRaises(NotUnderstood, console.parse_user, Slash("whois", rest))
             self.assertIn("/whois USER", str(error))
 

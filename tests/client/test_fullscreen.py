@@ -102,9 +102,9 @@ class FullScreenTests(TestCase):
         await self.serve()
         alice = self.terminal()
         await alice.sees("on line 2")
-        carol = self.person("carol")
+        charlie = self.person("charlie")
         await alice.sees("on line 3")
-        carol.says("/quit")
+        charlie.says("/quit")
         await alice.sees("away")
         self.assertIn("on line 2", alice.text)
 

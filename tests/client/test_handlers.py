@@ -87,10 +87,10 @@ class FilterTests(SynchronousTestCase):
     def test_conditions(self) -> None:
         """Each condition lets through what it says, and only that."""
         signed, said = make(worth=Authenticity.ENVELOPE), make(to="broadcast")
-        order = make('{"type": "order"}', sender="carol")
+        order = make('{"type": "order"}', sender="charlie")
         for which, accepted in (
             (Filter(sender="bob"), [signed, said]),
-            (Filter(sender=("bob", "carol")), [signed, said, order]),
+            (Filter(sender=("bob", "charlie")), [signed, said, order]),
             (Filter(sender="bo"), []),
             (Filter(direct=True), [signed, order]),
             (Filter(direct=False), [said]),
@@ -139,7 +139,7 @@ class HandlersTests(SynchronousTestCase):
         self.successResultOf(self.handlers.handle(make("a")))
         self.assertEqual([name for name, _ in self.told], ["first", "second", "third"])
         self.told.clear()
-        self.successResultOf(self.handlers.handle(make("b", sender="carol")))
+        self.successResultOf(self.handlers.handle(make("b", sender="charlie")))
         self.assertEqual([name for name, _ in self.told], ["first", "second", "fourth"])
 
     def test_objects(self) -> None:
@@ -159,7 +159,7 @@ class HandlersTests(SynchronousTestCase):
 
         self.handlers.add(Picky(), Filter(sender="bob"))
         self.handlers.add(Called(), Filter())
-        for message in (make("a"), make("b"), make("a", sender="carol")):
+        for message in (make("a"), make("b"), make("a", sender="charlie")):
             self.successResultOf(self.handlers.handle(message))
         self.assertEqual(told, ["picky", "called", "called", "called"])
         self.assertRaises(TypeError, self.handlers.add, 7, Filter())
@@ -192,7 +192,7 @@ class HandlersTests(SynchronousTestCase):
         """A sender's messages come one after another; those of others do not wait for them."""
         self.handlers.add(self.slow, Filter())
         first, second = (self.handlers.handle(make(text)) for text in ("1", "2"))
-        other = self.handlers.handle(make("other", sender="carol"))
+        other = self.handlers.handle(make("other", sender="charlie"))
         self.assertEqual(len(self.waiting), 2)
         self.waiting[1].callback(None)
         self.successResultOf(other)

@@ -34,7 +34,7 @@ class LayoutTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.screen = Screen("alice", "localhost:8443")
-        self.screen.people(["alice", "bob", "bobby"])
+        self.screen.people(["alice", "bob", "bot"])
         self.typed: list[str] = []
         self.too_long: list[int] = []
         self.kept = False
@@ -74,7 +74,7 @@ class LayoutTests(SynchronousTestCase):
     def test_tab(self) -> None:
         """Tab takes the first name or command that fits, and then the next."""
         self.run_with("@bo\thi\r@bo\t\thi\r/he\t\r/\t\x15nothing\t\r")
-        self.assertEqual(self.typed, ["@bob hi", "@bobby hi", "/help", "nothing"])
+        self.assertEqual(self.typed, ["@bob hi", "@bot hi", "/help", "nothing"])
 
     def test_paste(self) -> None:
         """A line takes what is pasted, but not more than can be said."""
