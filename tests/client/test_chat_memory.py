@@ -94,6 +94,29 @@ class WaitTests(MemoryTests):
         self.world.advance(3 * MESSAGES * 2)
         self.assertEqual(self.told, [f"{number}!" for number in range(3 * MESSAGES)])
 
+    def test_held(self) -> None:
+        """A connection that is not read is not taken for a dead one, on either side."""
+        gate: Deferred[None] = Deferred()
+
+        @self.bob.on_message
+        async def slow(message: Message) -> None:
+            if not gate.called:
+                wait: Deferred[None] = Deferred()
+                gate.chainDeferred(wait)
+                await wait
+            self.told.append(message.text)
+
+        texts = [str(number) for number in range(2 * MESSAGES)]
+        for start in (0, MESSAGES):
+            for text in texts[start : start + MESSAGES]:
+                self.alice.send("bob", text)
+            self.world.advance(5)
+        self.world.advance(600)
+        self.assertLess(self.bob.metrics.received, len(texts))
+        gate.callback(None)
+        self.world.advance(30)
+        self.assertEqual((self.told, self.bob.metrics.reconnects), (texts, 0))
+
     def test_cancelled(self) -> None:
         """A handler that was cancelled is one that failed, and no more than that."""
 
@@ -189,7 +212,8 @@ class SendTests(MemoryTests):
         """What is no text is refused at once, and costs no other message anything."""
         for to, text in (("bob", None), ("bob", 7), (None, "x"), (["bob"], "x")):
             self.failureResultOf(self.alice.send(to, text), TypeError)  # type: ignore[arg-type]
-        self.failureResultOf(self.alice.send("bob", "\ud800"), ValueError)
+        error = self.failureResultOf(self.alice.send("bob", "\ud800"), ValueError).value
+        self.assertIn("no character", str(error))
         self.failureResultOf(self.alice.broadcast(b"x"), TypeError)  # type: ignore[arg-type]
         self.world.run(self.alice.send("bob", "x"))
 

@@ -145,6 +145,18 @@ class VisibleTests(SynchronousTestCase):
         text = "Gr\u00fc\u00dfe, \u65e5\u672c, \u0639\u0631\u0628\u064a, \U0001f600 \\ '"
         self.assertEqual(console.visible(text), text)
 
+    def test_invisible(self) -> None:
+        """What takes no place at all is spelt out, but for what joins letters and emoji."""
+        for character in "\u00ad\u180e\u200b\u2060\u2064\ufeff\ud800":
+            shown = console.visible(f"bo{character}b")
+            self.assertEqual(shown, "bo" + character.encode("unicode_escape").decode() + "b")
+            shown.encode()
+        for text in (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\U0001f468\u200d\U0001f467",
+        ):
+            self.assertEqual(console.visible(text), text)
+
     def test_control(self) -> None:
         """Every control character, C0 and C1, is spelt out."""
         for code in (*range(32), *range(127, 160)):

@@ -219,6 +219,10 @@ class Session:
         """
         if not (isinstance(to, str) and isinstance(text, str)):
             raise TypeError("Whom to say something to, and what, are strings.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a character, as of input in another encoding
+            raise ValueError("The text has what is no character, and cannot be sent.") from None
         if client_id and not v1.valid_client_id(client_id):
             raise ValueError(f"{client_id!r} is not a client id.")
         if client_id and self._outgoing.knows(client_id):
