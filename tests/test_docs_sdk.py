@@ -141,6 +141,22 @@ class BotTests(TestCase):
 
     timeout = 40
 
+    async def test_asyncio(self) -> None:
+        """The example on asyncio says what it has to say, and ends."""
+        directory = Path(self.mktemp()).absolute()
+        server = await Server.start(reactor, directory)
+        self.addCleanup(server.process.end)
+        alice = self.start(
+            ["simple-client"], server.client_environ("alice", "Alice", directory / "alice")
+        )
+        await alice.sees("Connected as alice", reactor)
+        program = directory / "hello.py"
+        program.write_text(example("On asyncio"))
+        environ = server.client_environ("bot", "Bot", directory / "bot")
+        hello = self.start([sys.executable, str(program)], environ)
+        await alice.sees("bot -> broadcast [VERIFIED]: Hello everyone!", reactor)
+        self.assertEqual(await hello.wait(), 0)
+
     async def test_bot(self) -> None:
         """It answers."""
         directory = Path(self.mktemp()).absolute()
