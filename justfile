@@ -21,11 +21,11 @@ demo:
 serve *OPTIONS:
     @exec twistd --nodaemon --pidfile= --reactor=uvloop wschat "$@"
 
-# Chat as USER with the server that `serve` runs
+# Chat as USER with the server that `serve` runs, with CLIENT: simple-client, or advanced-client
 [no-exit-message]
-chat USER:
+chat USER CLIENT="simple-client":
     @WS_SERVER_URL={{ quote(server) }} WS_USER_ID={{ quote(USER) }} \
-        SSL_CERT_FILE={{ quote(data_dir / "certificate.pem") }} exec simple-client
+        SSL_CERT_FILE={{ quote(data_dir / "certificate.pem") }} exec {{ quote(CLIENT) }}
 
 # All tests, or those of a module: ./just test tests.test_wire
 test *TESTS="tests":
@@ -60,6 +60,10 @@ coverage:
 [positional-arguments]
 chaos *OPTIONS:
     @exec python -m scripts.chaos "$@"
+
+# The screens of docs/advanced-client.md, made again
+record:
+    @python -m scripts.record_advanced_client
 
 # Remove what was made
 clean:

@@ -25,6 +25,7 @@ from scripts.processes import Missing, Process, Server
 
 _COLOURS: Final = {"server": 90, "alice": 36, "bob": 33, "charlie": 35, "bot": 32}
 _PEOPLE: Final = {"alice": "Alice", "bob": "Bob", "charlie": "Charlie", "bot": "Message Bot"}
+_PROGRAMS: Final = {"charlie": "advanced-client", "bot": "message-bot"}
 
 #: Who types what, and what everybody who is meant must see.
 _SCENES: Final = (
@@ -84,7 +85,7 @@ async def play(reactor: Any, home: Path) -> None:
     people: dict[str, Process] = {}
     try:
         for name, username in _PEOPLE.items():
-            program = "message-bot" if name == "bot" else "simple-client"
+            program = _PROGRAMS.get(name, "simple-client")
             environ = server.client_environ(name, username, home / name)
             environ["BOT_INTERVAL"] = "20"
             people[name] = Process.start(reactor, name, [program], environ, show)

@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wschat import database, store, web
 from wschat.codes import CloseCode
+from wschat.commands import Command
 from wschat.identity import PrivateKey, User
 from wschat.testing import NOW, SECRET, Limits, MemoryServer
 from wschat.wire import Message
@@ -353,11 +354,16 @@ class Server(MemoryServer):
     #: Whether peers keep their ends of connections open, whatever the server does.
     peers_hold = False
 
-    def __init__(self, limits: Limits | None = None, engine: sa.Engine | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        engine: sa.Engine | None = None,
+        commands: Iterable[Command[..., Any]] = (),
+    ) -> None:
         limits = limits or Limits()
         self.keys: dict[str, PrivateKey] = {}
         self.store = MemoryStore(engine, offline_limit=limits.offline_limit)
-        super().__init__(limits, self.store)
+        super().__init__(limits, self.store, commands)
 
     def add_user(self, user_id: str) -> PrivateKey:
         """Register a user; their private key."""

@@ -25,6 +25,7 @@ CLOSES = {
     1003: ("UNSUPPORTED_DATA", False, None),
     4001: ("SHUTDOWN", True, 1000),
     4002: ("STALE", True, 0),
+    4003: ("NEW_KEYS", True, 1000),
     4004: ("INTERNAL", True, 1000),
     4008: ("SLOW", True, 0),
     4012: ("NO_PONG", True, 0),

@@ -78,8 +78,8 @@ class AuthenticityTests(SynchronousTestCase):
     def test_changed(self) -> None:
         """Whatever was changed, the signature is not on this message any more."""
         for changes in (
-            {"sender": "carol"},
-            {"topic": "carol"},
+            {"sender": "charlie"},
+            {"topic": "charlie"},
             {"topic": "broadcast"},
             {"timestamp": "2026-11-22T10:00:01Z"},
             {"client_id": "a2"},
@@ -108,3 +108,17 @@ class AuthenticityTests(SynchronousTestCase):
         stranger = PrivateKey.generate().public_key
         worth = envelope.authenticity(self.signed, stranger)
         self.assertEqual(worth, Authenticity.INVALID)
+
+
+class SecondsTests(SynchronousTestCase):
+    """When something was said."""
+
+    def test_times(self) -> None:
+        """Any RFC 3339 time is one; what is none is never over."""
+        for text, seconds in (
+            ("1970-01-01T00:00:01.5Z", 1.5),
+            ("1970-01-01T01:00:00.123456789+01:00", 0.123456),
+            ("yesterday", float("inf")),
+            ("", float("inf")),
+        ):
+            self.assertEqual(envelope.seconds(text), seconds)

@@ -38,8 +38,8 @@ LAYERS: Final[dict[str, int]] = {
     **dict.fromkeys(
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
-    **dict.fromkeys(("accounts", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(("endpoint", "web", "datadir", "reactor", "memory"), 2),
+    **dict.fromkeys(("accounts", "outbox", "websocket", "gate", "runner"), 2),
+    **dict.fromkeys(("endpoint", "web", "datadir", "reactor", "extensions", "memory"), 2),
     "service": 3,
     "tap": 4,
 }

@@ -18,10 +18,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 #: Every command of the README, and who runs it.
 RUN_BY = {
     "./just demo": "CI",
-    "./just serve": "ServeTests",
-    "./just chat alice": "ServeTests",
-    "./just chat bob": "ServeTests",
-    "echo '!System check' | ./just chat alice": "ServeTests",
+    "./just serve": "RecipeTests",
+    "./just chat alice": "RecipeTests",
+    "./just chat bob advanced-client": "RecipeTests",
+    "echo '!System check' | ./just chat alice": "RecipeTests",
     "./just test": "CI, as a part of ./just check",
     "./just check": "CI",
     "./just --list": "RecipeTests",
@@ -97,7 +97,7 @@ class RecipeTests(TestCase):
         }
         server = self.run_just("serve", **environ)
         await server.sees("listening on https://", reactor)
-        bob = self.run_just("chat", "bob", **environ)
+        bob = self.run_just("chat", "bob", "advanced-client", **environ)
         await bob.sees("Connected as bob", reactor)
         alice = self.run_just("chat", "alice", **environ)
         alice.says("!System check")

@@ -298,25 +298,45 @@ class SessionTests(ServerTests):
 class RotationTests(ServerTests):
     """New keys of a user."""
 
-    def test_announced(self) -> None:
-        """Who is there with `wschat.v1`, and has said so, is told, the user as well; once."""
-        self.server.add_users("alice", "bob", "charlie", "david")
-        told = [self.server.connect_v1(user_id) for user_id in ("alice", "bob")]
-        others = [self.server.connect("charlie"), self.server.connect_v1("david", None)]
-        for client in (*told, *others):
-            client.frames()
+    def rotate(self) -> PrivateKey:
         new = PrivateKey.generate()
         step = rotation.rotate("alice", self.server.keys["alice"], new, wire.format_time(NOW))
         wanted = rotation.Request("alice", step)
         self.successResultOf(self.server.accounts.rotate(wanted, NOW))
         self.server.turn()
+        return new
+
+    def test_announced(self) -> None:
+        """Who is there with `wschat.v1`, and has said so, is told; once."""
+        self.server.add_users("alice", "bob", "charlie", "david")
+        told = [self.server.connect_v1("bob", name) for name in ("desk", "phone")]
+        others = [self.server.connect("charlie"), self.server.connect_v1("david", None)]
+        for client in (*told, *others):
+            client.frames()
+        new = self.rotate()
         for client in told:
             self.assertEqual(client.frames(), [{"type": "key_rotated", "user_id": "alice"}])
         for client in others:
-            self.assertEqual(client.frames(), [])
+            self.assertEqual((client.frames(), client.closed_with()), ([], None))
         self.assertEqual(
             self.server.after_crash().accounts.user("alice").public_key, new.public_key
         )
+
+    def test_logged_in_with_the_old(self) -> None:
+        """A thief of the old key does not stay as the user whose key it was."""
+        self.server.add_users("alice", "bob")
+        theirs = [
+            self.server.connect("alice"),
+            self.server.connect_v1("alice"),
+            self.server.connect_v1("alice", None),
+        ]
+        bob = self.server.connect_v1("bob")
+        self.rotate()
+        for client in theirs:
+            self.assertEqual(client.closed_with(), CloseCode.NEW_KEYS)
+            client.submit("bob", "as alice", "t1")
+        self.server.turn()
+        self.assertEqual(bob.frames("message"), [])
 
 
 class CatchingUpTests(ServerTests):

@@ -293,7 +293,7 @@ class UserTests(StoreTests):
             self.successResultOf(self.store.add_user(user))
         other = make_user("alice")
         keys = {"public_key": other.public_key, "x25519_public_key": other.x25519_public_key}
-        new = msgspec.structs.replace(alice, **keys, rotations="[]", rotated_at=NOW)
+        new = msgspec.structs.replace(alice, **keys, rotations="[]")
         self.successResultOf(self.store.rotate(new, alice.public_key))
         self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [new, bob])
         for old in (alice.public_key, bob.public_key):

@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +40,7 @@ from tests.support import (
     take_frame,
 )
 from wschat import config
+from wschat.commands import command
 from wschat.identity import PrivateKey, decode_base64
 from wschat.tap import Options, Server, StartError, makeService
 
@@ -169,6 +171,7 @@ class _ServerTests(TestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.home = Path(self.mktemp())
+        self.patch(sys, "path", list(sys.path))  # --commands adds to it
 
     def configuration(self, **options: str) -> config.Config:
         given = {
@@ -233,12 +236,11 @@ class _ServerTests(TestCase):
         return await conversation.response()
 
     async def token(self, user_id: str, key: PrivateKey | None = None) -> str:
-        """Log a user in, registering one who has no key yet."""
+        """Register a user, with a new key unless it is given, and log them in."""
         web = await self.connect("https")
-        if key is None:
-            key = PrivateKey.generate()
-            body = {"user_id": user_id, "username": user_id, "public_key": key.public_key}
-            self.assertEqual((await self.request(web, "POST", "/auth/register", body)).status, 201)
+        key = key or PrivateKey.generate()
+        body = {"user_id": user_id, "username": user_id, "public_key": key.public_key}
+        self.assertEqual((await self.request(web, "POST", "/auth/register", body)).status, 201)
         answer = await self.request(web, "POST", "/auth/login", {"user_id": user_id})
         signature = key.sign(decode_base64(answer.json["challenge"]))
         body = {"user_id": user_id, "signature": signature}
@@ -358,6 +360,40 @@ class ServerTests(_ServerTests):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         self.assertEqual([line["user_id"] for line in lines], ["alice", "alice"])
         self.assertNotIn(token, path.read_text())
+
+    async def test_commands(self) -> None:
+        """An operator's commands are answered; one that hangs does not hold up the end."""
+        end = threading.Event()
+        self.addCleanup(end.set)
+        module = types.ModuleType("chat_hanging")
+
+        @command
+        def hang(user_id: str) -> None:
+            end.wait(20)
+
+        @command
+        def name(user_id: str) -> str:
+            return user_id
+
+        vars(module).update(hang=hang, name=name)
+        sys.modules["chat_hanging"] = module
+        self.addCleanup(sys.modules.pop, "chat_hanging")
+        server = self.start(commands="chat_hanging")
+        key = PrivateKey.generate()
+        alice = await self.websocket(await self.token("alice", key))
+        assert alice.transport is not None
+        for asked in ("hang", "name"):
+            content = json.dumps({"command": asked})
+            signature = key.sign(content.encode())
+            frame = submission("server", content, signature=signature)
+            alice.transport.write(client_frame(TEXT, frame))
+        _, payload = await alice.frame()
+        answer = json.loads(json.loads(payload)["body"]["content"])
+        self.assertEqual(answer, {"success": True, "result": "alice"})
+        alice.transport.write(client_frame(CLOSE, b"\x03\xe8"))
+        await self.stop(server)
+        self.assertFalse(end.is_set())
+        self.assertEqual(self.store_threads(), [])
 
     async def test_database_is_private(self) -> None:
         """Nobody else on the host can read what people write."""

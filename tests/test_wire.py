@@ -269,10 +269,23 @@ class SubmissionTests(SynchronousTestCase):
             {"to": "bob", "signature": 5},
             {"to": "broadcast", "encrypted_key": "a2V5"},
             {"to": "server", "encrypted_key": "a2V5"},
+            {"to": "bob", "signature": "A" * (wire.MAX_SIGNATURE + 1)},
+            {"to": "bob", "encrypted_key": "A" * (wire.MAX_WRAPPED_KEY + 1)},
+            {"to": "bob", "encryption_nonce": "A" * (wire.MAX_NONCE + 1)},
         ]
         for header in headers:
             error = self.assertRaises(wire.Malformed, submit, header)
             self.assertNotIn("\n", str(error), str(header))
+
+    def test_longest(self) -> None:
+        """A signature, wrapped key and nonce of the greatest length are still taken."""
+        longest = {
+            "signature": "A" * wire.MAX_SIGNATURE,
+            "encrypted_key": "A" * wire.MAX_WRAPPED_KEY,
+            "encryption_nonce": "A" * wire.MAX_NONCE,
+        }
+        message = submit({"to": "bob", **longest})
+        self.assertEqual({name: getattr(message, name) for name in longest}, longest)
 
     def test_bad_shape(self) -> None:
         """JSON of another shape, and what is no JSON at all."""

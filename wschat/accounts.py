@@ -31,7 +31,7 @@ CHALLENGE_LIFETIME: Final = 60.0
 ROTATION_SKEW: Final = 300.0
 
 _CHALLENGE_BYTES: Final = 32
-_MAX_ROTATIONS: Final = 100
+_MAX_ROTATIONS: Final = rotation.MOST
 _CHALLENGES_PER_USER: Final = 64
 _USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
@@ -214,13 +214,13 @@ class Accounts:
             if identity.verify(user.public_key, challenge, signature):
                 self._challenges.use(challenge)
                 security.info("logged in {user_id}", user_id=user_id)
-                return self._token(user_id, now)
+                return self._token(user, now)
         security.warn("wrong signature for {user_id}", user_id=user_id)
         raise AccountError(HTTPStatus.UNAUTHORIZED, "The signature does not fit the challenge.")
 
-    def _token(self, user_id: str, now: float) -> Token:
+    def _token(self, user: User, now: float) -> Token:
         expires = int(now + self._lifetime)
-        claims = {"user_id": user_id, "iat": int(now), "exp": expires}
+        claims = {"user_id": user.user_id, "key": user.public_key, "exp": expires}
         return Token(
             jwt.encode(claims, self._secret, algorithm=_ALGORITHM), wire.format_time(expires)
         )
@@ -238,10 +238,9 @@ class Accounts:
                 self._secret,
                 algorithms=[_ALGORITHM],
                 # The times are compared here, against the one clock of the server.
-                options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
+                options={"require": ["exp"], "verify_exp": False},
             )
             expires, user_id = float(claims["exp"]), claims["user_id"]
-            issued = float(claims.get("iat", 0))
         except (jwt.PyJWTError, KeyError, TypeError, ArithmeticError, ValueError, RecursionError):
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is not valid.") from None
         if expires <= now:
@@ -249,7 +248,8 @@ class Accounts:
         user = self.users.get(user_id) if isinstance(user_id, str) else None
         if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token's user is gone.")
-        if user.rotated_at is not None and issued < int(user.rotated_at):
+        first = user.public_key if user.rotations is None else None
+        if claims.get("key", first) != user.public_key:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "The token is of an earlier key: log in.")
         return user
 
@@ -278,7 +278,6 @@ def _renewed(user: User, step: rotation.Rotation, now: float) -> User:
         public_key=step.public_key,
         x25519_public_key=step.x25519_public_key,
         rotations=msgspec.json.encode(steps).decode(),
-        rotated_at=now,
     )
 
 

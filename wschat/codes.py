@@ -79,6 +79,7 @@ class CloseCode(enum.IntEnum):
     UNSUPPORTED_DATA = 1003
     SHUTDOWN = 4001
     STALE = 4002
+    NEW_KEYS = 4003
     INTERNAL = 4004
     SLOW = 4008
     NO_PONG = 4012
@@ -98,6 +99,7 @@ _CLOSES: Final = {
     CloseCode.UNSUPPORTED_DATA: Advice("text frames only", again=False),
     CloseCode.SHUTDOWN: Advice("the server is shutting down; connect again", again=True, wait=1000),
     CloseCode.STALE: Advice("no resume frame came in time; connect again", again=True, wait=0),
+    CloseCode.NEW_KEYS: Advice("the user has new keys; log in again", again=True, wait=1000),
     CloseCode.INTERNAL: Advice("the server had a fault; connect again", again=True, wait=1000),
     CloseCode.SLOW: Advice("reading too slowly; connect again for the rest", again=True, wait=0),
     CloseCode.NO_PONG: Advice("silent for too long; connect again", again=True, wait=0),

@@ -329,7 +329,7 @@ SETTINGS: Final = (
         "",
         "names of Python modules, separated by commas",
         _modules,
-        "modules whose COMMANDS are added to the server's own",
+        "modules whose functions with @command are added to the server's own commands",
     ),
     Setting(
         "security-log-file",

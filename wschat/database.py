@@ -40,7 +40,6 @@ users = sa.Table(
     sa.Column("x25519_public_key", sa.String(44)),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("rotations", sa.Text),
-    sa.Column("rotated_at", sa.Double),
 )
 
 #: The messages.  A sender's client id names one message of theirs, however often it is sent.

@@ -9,6 +9,7 @@ nor redirected (docs/protocol.md, "Envelope signatures").  Pure.
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from typing import Final
 
 from wschat import identity, wire
@@ -42,6 +43,14 @@ def envelope(message: wire.Message) -> bytes:
     )
     encoded = [(field or "").encode() for field in fields]
     return _PREFIX + b"".join(b"%d:%b," % (len(field), field) for field in encoded)
+
+
+def seconds(timestamp: str) -> float:
+    """A message's time in seconds since the epoch; the end of days for what is none."""
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except (ValueError, OverflowError):
+        return float("inf")
 
 
 def sign(key: identity.PrivateKey, message: wire.Message) -> None:

@@ -45,7 +45,7 @@ class User(msgspec.Struct, frozen=True):
 
     Keys are base64 of 32 bytes; times are in seconds since the epoch.
     `rotations` are the steps from the first key to this one, JSON as
-    wschat.rotation has it, and `rotated_at` is when the last was taken.
+    wschat.rotation has it.
     """
 
     user_id: str
@@ -54,7 +54,6 @@ class User(msgspec.Struct, frozen=True):
     x25519_public_key: str | None
     created_at: float
     rotations: str | None = None
-    rotated_at: float | None = None
 
 
 class Sealed(msgspec.Struct, frozen=True):

@@ -14,6 +14,9 @@ import msgspec
 
 from wschat import identity
 
+#: The steps that a user can take, so that everybody can follow them.
+MOST: Final = 100
+
 _PREFIX: Final = b"wschat.v1 rotation,"
 
 

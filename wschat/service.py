@@ -23,7 +23,6 @@ from wschat import v1, wire
 from wschat.accounts import Accounts
 from wschat.catchup import CatchUp
 from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
-from wschat.commands import Command, Commands
 from wschat.commits import Commits, Entry, storable
 from wschat.expiry import Expiry
 from wschat.hub import Hub, Session
@@ -31,6 +30,7 @@ from wschat.outbox import Outbox
 from wschat.presence import Presence
 from wschat.questions import Questions
 from wschat.receipts import Receipts
+from wschat.runner import Runner
 from wschat.store import Appended, DiskFull, Place, Store
 from wschat.timeouts import Timeouts
 
@@ -57,16 +57,15 @@ class ChatService(Service):
         clock: IReactorTime,
         wall: Callable[[], float],
         *,
-        commands: Mapping[str, Command],
+        commands: Runner,
         batch_bytes: int,
         retention: float,
     ) -> None:
         """
         `clock` is for timers; `wall` gives seconds since the epoch, for what is written.
 
-        `commands` are the operator's, by name.  `batch_bytes` is how much
-        content goes into one commit, and so into outboxes at once.
-        `retention` is in seconds.
+        `batch_bytes` is how much content goes into one commit, and so into
+        outboxes at once.  `retention` is in seconds.
         """
         self.hub = hub
         self._accounts = accounts
@@ -74,11 +73,7 @@ class ChatService(Service):
         self._store = store
         self._clock = clock
         self._wall = wall
-        self._commands = Commands(
-            lambda: len(hub.registry.users),
-            commands,
-            lambda name: log.failure("the command {name} failed", name=name),
-        )
+        self._commands = commands
         self._commits = Commits(
             store,
             wall,
@@ -117,13 +112,14 @@ class ChatService(Service):
         self._expiry.start()
 
     async def drain(self) -> None:
-        """Stop the timers, and wait until all that was received is stored and every place saved."""
+        """Stop timers and commands, and wait until all that was received is stored."""
         if self._beat.running:
             self._beat.stop()
         if self._telling is not None and self._telling.active():
             self._telling.cancel()
         self._expiry.stop()
         self._catch_up.cancel()
+        self._commands.stop()
         await self._commits.drain()
         await self._save_seen()
 
@@ -324,8 +320,9 @@ class ChatService(Service):
 
     def _answer(self, session: Session, message: wire.Message) -> None:
         sender = self._accounts.user(session.user_id)
-        answer = self._commands.answer(message, sender, self._wall())
-        session.answer(session.dialect.delivery(answer))
+        self._commands.answer(
+            message, sender, lambda answer: session.answer(session.dialect.delivery(answer))
+        )
 
     def _not_stored(self, batch: Sequence[Entry], failure: Failure) -> None:
         disk_full = failure.check(DiskFull) is not None
@@ -376,7 +373,14 @@ class ChatService(Service):
         )
 
     def _tell_rotated(self, user_id: str) -> None:
-        """A user has new keys: everybody who is there may hold on to the old ones."""
+        """
+        A user has new keys: everybody who is there may hold on to the old ones.
+
+        Whoever is there as that user may know no more than the old key, which may be
+        why there is a new one.
+        """
+        for session in self.hub.registry.of(user_id):
+            session.close(CloseCode.NEW_KEYS)
         frame = v1.frame(v1.KeyRotated(user_id))
         for session in self.hub.registry:
             if session.dialect is v1.DIALECT and session.name is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,13 +26,14 @@ from twisted.logger import (
 from twisted.python import usage
 from zope.interface import provider
 
-from wschat import config, database, endpoint, gate, store, web, websocket
+from wschat import config, database, endpoint, extensions, gate, store, web, websocket
 from wschat.accounts import Accounts
 from wschat.codes import CloseCode
-from wschat.commands import Command
+from wschat.commands import Commands
 from wschat.config import Config
 from wschat.datadir import DataDirectory
 from wschat.hub import Hub
+from wschat.runner import Runner, daemon_threads
 from wschat.service import ChatService
 
 log = Logger(namespace="wschat")
@@ -127,15 +127,15 @@ class Server(Service):
         accounts = Accounts(kept, secret, settings.token_lifetime, settings.registration == "open")
         accounts.load(kept.all_users())
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst)
-        with _blaming("commands", ",".join(settings.commands)):
-            commands = _load_commands(settings.commands)
+        commands = Commands(lambda: len(hub.registry.users))
+        extensions.load(settings.commands, commands.add)
         self._chat = ChatService(
             hub,
             accounts,
             kept,
             reactor,
             wall,
-            commands=commands,
+            commands=Runner(commands, reactor, wall, daemon_threads(reactor)),
             batch_bytes=settings.outbox_bytes // 8,
             retention=settings.retention_days * 86400,
         )
@@ -250,14 +250,6 @@ def _public(value: str) -> str:
 def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:
     """What twistd does not catch ends the program: sys.stderr may be the log by then."""
     print(f"wschat: {error}", file=sys.__stderr__)
-
-
-def _load_commands(modules: Iterable[str]) -> dict[str, Command]:
-    """The operator's commands: each module has a dict of them, `COMMANDS`."""
-    commands: dict[str, Command] = {}
-    for name in modules:
-        commands.update(importlib.import_module(name).COMMANDS)
-    return commands
 
 
 @provider(ILogFilterPredicate)

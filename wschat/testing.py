@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, execute
@@ -34,9 +34,11 @@ from wschat.client.listener import Listener
 from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
 from wschat.codes import CloseCode
+from wschat.commands import Command, Commands
 from wschat.hub import Hub
 from wschat.identity import PrivateKey
 from wschat.memory import Endpoint
+from wschat.runner import Outcome, Runner
 from wschat.service import ChatService
 
 Result = TypeVar("Result")
@@ -73,7 +75,7 @@ class MemoryServer:
         self,
         limits: Limits | None = None,
         kept: store.Store | None = None,
-        commands: Mapping[str, Any] | None = None,
+        commands: Iterable[Command[..., Any]] = (),
     ) -> None:
         """`kept` is its store, one in memory unless given; `commands` are the operator's."""
         self.limits = limits = limits or Limits()
@@ -85,13 +87,16 @@ class MemoryServer:
         self.accounts = Accounts(kept, SECRET, 86400, limits.registration_open)
         self.accounts.load(kept.all_users())
         self.hub = Hub(self.accounts.users, limits.message_rate, limits.message_burst)
+        known = Commands(lambda: len(self.hub.registry.users))
+        for command in commands:
+            known.add(command)
         self.chat = ChatService(
             self.hub,
             self.accounts,
             kept,
             self.clock,
             self.wall,
-            commands=dict(commands or {}),
+            commands=Runner(known, self.clock, self.wall, self._in_thread),
             batch_bytes=128 * 1024,
             retention=limits.retention,
         )
@@ -125,6 +130,12 @@ class MemoryServer:
         """Seconds since the epoch."""
         return NOW + self.clock.seconds()
 
+    def _in_thread(self, name: str, call: Callable[[], Outcome]) -> Deferred[Outcome]:
+        """Commands run in a turn of their own."""
+        done: Deferred[Outcome] = Deferred()
+        self.clock.callLater(0, lambda: done.callback(call()))
+        return done
+
 
 def _at_once(function: Callable[..., Result], *args: Any) -> Deferred[Result]:
     """A `store.Executor`."""
@@ -142,8 +153,9 @@ class World:
     """A server, and programs that talk over it."""
 
     def __init__(
-        self, limits: Limits | None = None, commands: Mapping[str, Any] | None = None
+        self, limits: Limits | None = None, commands: Iterable[Command[..., Any]] = ()
     ) -> None:
+        """`commands` are the operator's; plain functions run at once, whatever time they take."""
         self.server = MemoryServer(limits, None, commands)
         self.clock = self.server.clock
         #: Whether the server can be reached; connections that are open stay so.

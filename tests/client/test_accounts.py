@@ -11,6 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.support import ClientTests, Script, settings
+from wschat import envelope, identity, rotation, wire
 from wschat.client import accounts as module
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused, problem
 from wschat.identity import PrivateKey, encode_base64
@@ -154,6 +155,28 @@ class ScriptedTests(ClientTests):
         for answer in (b"{", {"challenge": 7}, {}, {"challenge": "?"}):
             self.script.answers["/auth/login"] = (200, answer)
             await self.assertFailure(self.login(), ConnectionProblem)
+
+    async def test_challenges_that_are_none(self) -> None:
+        """Nothing that means something is signed to log in: who asks could use that elsewhere."""
+        message = wire.Message("alice", "bob", "I resign.", "2026-11-22T10:00:00Z", client_id="a1")
+        stranger = PrivateKey.generate()
+        step = rotation.rotate("alice", self.key, stranger, "2026-11-22T10:00:00Z")
+        for meaning in (
+            envelope.envelope(message),
+            rotation.statement("alice", step),
+            identity.go_json("I shall pay bob every week ..."),  # 32 bytes, as a challenge has
+            b'{"command":"delete_my_account"} ',
+            bytes(range(31)),
+            b"",
+        ):
+            self.script.requests.clear()
+            self.script.answers["/auth/login"] = (
+                200,
+                {"challenge": encode_base64(meaning)},
+            )
+            error = await self.assertFailure(self.login(), ConnectionProblem)
+            self.assertIn("challenge", str(error))
+            self.assertNotIn("/auth/login?verify=true", self.script.paths())
 
     async def test_too_long(self) -> None:
         """An answer without end is not read to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred
 from tests.client.support import Ear, QuickTests
 from wschat.client import Client
 from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.keyring import KeyringError, load_or_make
+from wschat.client.keyring import load_or_make
 from wschat.envelope import Authenticity
 from wschat.identity import PrivateKey
 
@@ -61,6 +62,23 @@ class RotationTests(QuickTests):
         self.assertEqual((self.ear.rotations, self.ear.key_changes), ([("bob", code, new)], []))
         self.assertEqual(await self.alice.fingerprint("bob"), new)
 
+    async def test_meanwhile(self) -> None:
+        """What is said while the server is asked is signed with the key that there is then."""
+        await self.meet()
+        request = self.bob.accounts._request
+
+        async def says(method: str, path: str, json: object = None) -> tuple[int, bytes]:
+            if path == "/auth/rotate":
+                self.bob.send("alice", "meanwhile")
+            return await request(method, path, json)
+
+        self.patch(self.bob.accounts, "_request", says)
+        await self.bob.rotate()
+        await self.ear.hears("meanwhile")
+        await self.alice.whois("bob")
+        heard = (await self.alice.history("bob")).messages[-1]
+        self.assertEqual((heard.text, heard.authenticity), ("meanwhile", Authenticity.ENVELOPE))
+
     async def test_later(self) -> None:
         """Another process has the new keys, and reads what was sealed for the old ones."""
         await self.meet()
@@ -103,32 +121,49 @@ class RotationTests(QuickTests):
         await self.ear.hears("after")
         self.assertTrue(self.ear.messages[-1].verified)
 
-    async def test_question_lost(self) -> None:
-        """When the question is lost the old key is the key."""
-        await self.meet()
+    def loses(self, *paths: str) -> Callable[[], object]:
+        """From now on these questions do not come to the server; until what is returned."""
         accounts = self.bob.accounts
         request = accounts._request
 
         async def loses(method: str, path: str, json: object = None) -> tuple[int, bytes]:
-            if path == "/auth/rotate":
+            if path in paths:
+                self.lost.append((path, json))
                 raise ConnectionProblem("lost")
             return await request(method, path, json)
 
-        self.patch(accounts, "_request", loses)
-        await self.fails(RequestRefused)
-        self.assertEqual((self.key(), self.files()), (self.old.public_key, ["bob.key"]))
+        self.lost: list[Any] = []
+        restore: Callable[[], object] = self.patch(accounts, "_request", loses).restore
+        return restore
+
+    async def test_late(self) -> None:
+        """The server may take a key long after nobody waits for that any more: it is kept."""
+        await self.meet()
+        restore = self.loses("/auth/rotate")
+        await self.fails(ConnectionProblem)
+        restore()
+        self.assertEqual(self.key(), self.old.public_key)
+        self.assertEqual(self.files(), ["bob.key", "bob.key.new"])
+        ((path, step),) = self.lost
+        self.assertEqual((await self.bob.accounts._request("POST", path, step))[0], 200)
+        await self.bob.rotate()  # … goes on where that ended
+        self.assertEqual((self.key(), self.files()), (step.step.public_key, ["bob.key"]))
+        self.bob.send("alice", "after")
+        await self.ear.hears("after")
+        self.assertTrue(self.ear.messages[-1].verified)
 
     async def test_unknown(self) -> None:
         """When nothing can be known, both keys are kept, and no third one is made."""
         await self.meet()
-
-        async def loses(method: str, path: str, json: object = None) -> tuple[int, bytes]:
-            raise ConnectionProblem("lost")
-
-        self.patch(self.bob.accounts, "_request", loses)
+        restore = self.loses("/auth/rotate", "/auth/users/bob")
         await self.fails(ConnectionProblem)
+        waiting = self.path.with_name("bob.key.new").read_text()
+        await self.fails(ConnectionProblem)
+        restore()
         self.assertEqual(self.files(), ["bob.key", "bob.key.new"])
-        self.assertIn("bob.key.new", await self.fails(KeyringError))
+        self.patch(self.bob.accounts, "_key", PrivateKey.generate())  # … and refused now
+        await self.fails(RequestRefused)
+        self.assertEqual(self.path.with_name("bob.key.new").read_text(), waiting)
 
     async def test_no_file(self) -> None:
         """A key that is in no file would be lost with the process."""

@@ -228,6 +228,13 @@ class LineTests(SynchronousTestCase):
         message = Message("alice", given.pop("topic", "bob"), "x", TIME, **given)
         return console.received_line(message, text, worth)
 
+    def test_name_like_a_line(self) -> None:
+        """Whatever a server says that somebody is called, it does not look like a message."""
+        message = Message("bob -> alice [VERIFIED]: pay\u3000\u200b\x1b", "\u00e9 d", "x", "")
+        line = console.received_line(message, "x", NONE)
+        sender = r"bob\x20-\x3e\x20alice\x20\x5bVERIFIED\x5d\x3a\x20pay\u3000\u200b\x1b"
+        self.assertEqual(line, f"[--:--:--] {sender} -> \u00e9\\x20d: x")
+
     def test_marks(self) -> None:
         """The line says what is known of the message."""
         start = r"\A\[\d\d:\d\d:00\] alice -> bob"

@@ -133,6 +133,53 @@ class KeyringTests(SynchronousTestCase):
         self.path.parent.write_text("")
         self.assertRegex(self.refused(), "Not a directory|File exists")
 
+    def test_everybody(self) -> None:
+        """Whatever the umask, nobody else can write a directory that was made on the way."""
+        self.addCleanup(os.umask, os.umask(0))
+        load_or_make(self.path)
+        for path, mode in (
+            (self.path, 0o600),
+            (self.path.parent, 0o700),
+            (self.path.parent.parent, 0o700),
+        ):
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)
+
+    def test_open_to_others(self) -> None:
+        """A key that others could read is for its owner alone from then on."""
+        self.write(PrivateKey.generate().to_text().encode())
+        self.path.chmod(0o644)
+        load_or_make(self.path)
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    def test_open_to_others_for_good(self) -> None:
+        """When that cannot be changed, it is no secret, and not used as one."""
+        self.write(PrivateKey.generate().to_text().encode())
+        self.path.chmod(0o644)
+
+        def refuse(path: Path, mode: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(Path, "chmod", refuse)
+        self.assertIn("0600", self.refused())
+
+    def test_on_disk(self) -> None:
+        """The name of a new file is on disk before anybody is told of the key."""
+        self.path.parent.mkdir(parents=True)
+        synced: list[int] = []
+        fsync = os.fsync
+
+        def noted(descriptor: int) -> None:
+            synced.append(os.fstat(descriptor).st_ino)
+            fsync(descriptor)
+
+        self.patch(os, "fsync", noted)
+        load_or_make(self.path)
+        directory = self.path.parent.stat().st_ino
+        self.assertEqual(synced, [self.path.stat().st_ino, directory])
+        synced.clear()
+        Replacement(self.path, PrivateKey.generate()).done()
+        self.assertEqual(synced, [self.path.stat().st_ino, directory, directory])
+
     def cheap(self) -> None:
         """Have passphrases cost next to nothing."""
         self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
@@ -247,13 +294,30 @@ class ReplacementTests(SynchronousTestCase):
         self.assertEqual(self.present(), self.old.public_key)
 
     def test_interrupted(self) -> None:
-        """A key that waits is never written over: it may be the one that the server has."""
+        """A key that waits for the same is the one: the server may have it, or get it yet."""
+        Replacement(self.path, self.new)
+        again = Replacement(self.path, PrivateKey.generate((self.old,)))
+        self.assertEqual(again.key.to_text(), self.new.to_text())
+        again.void()
+        self.assertEqual(self.files(), ["alice.key", "alice.key.new"])
+        again.done()
+        self.assertEqual((self.present(), self.files()), (self.new.public_key, ["alice.key"]))
+
+    def test_another_waits(self) -> None:
+        """One that was to replace another key is not written over, and a person has to look."""
         Replacement(self.path, self.new)
         error = self.assertRaises(KeyringError, Replacement, self.path, PrivateKey.generate())
         self.assertIn("alice.key.new", str(error))
         self.assertNotIn(self.new.to_text(), str(error))
         waiting = self.path.with_name("alice.key.new")
         self.assertEqual(load_or_make(waiting)[0].to_text(), self.new.to_text())
+
+    def test_gone(self) -> None:
+        """What the server has taken is the key, whoever has taken away what waited."""
+        one, other = (Replacement(self.path, self.new) for _ in range(2))
+        one.done()
+        other.done()
+        self.assertEqual((self.present(), self.files()), (self.new.public_key, ["alice.key"]))
 
     def test_passphrase(self) -> None:
         """Under a passphrase is all of it."""
@@ -266,11 +330,36 @@ class ReplacementTests(SynchronousTestCase):
         found, _ = load_or_make(self.path, "open sesame")
         self.assertEqual([key.to_text() for key in found.former], [self.old.to_text()])
 
+    def test_passphrase_unknown(self) -> None:
+        """A file under a passphrase is not replaced by one that is under none."""
+        self.patch(argon2id, "OPSLIMIT_MODERATE", argon2id.OPSLIMIT_MIN)
+        self.patch(argon2id, "MEMLIMIT_MODERATE", argon2id.MEMLIMIT_MIN)
+        load_or_make(self.path, "open sesame")
+        error = self.assertRaises(KeyringError, Replacement, self.path, self.new)
+        self.assertIn("passphrase", str(error))
+        self.assertEqual(self.files(), ["alice.key"])
+
+    def test_two_at_once(self) -> None:
+        """Of two programs that replace a key at once, one does: neither loses what is taken."""
+        waiting = self.path.with_name("alice.key.new")
+        fsync = os.fsync
+
+        def meanwhile(descriptor: int) -> None:
+            fsync(descriptor)
+            waiting.write_text(self.new.to_text())
+
+        self.patch(os, "fsync", meanwhile)
+        other = PrivateKey.generate((self.old,))
+        self.assertRaises(KeyringError, Replacement, self.path, other)
+        self.assertEqual(load_or_make(waiting)[0].to_text(), self.new.to_text())
+
     def test_trouble(self) -> None:
         """What the system does not let happen is said in a line."""
         replacement = Replacement(self.path, self.new)
         self.path.with_name("alice.key.new").unlink()
-        for step in (replacement.done, replacement.void):
-            self.assertIn("No such file", str(self.assertRaises(KeyringError, step)))
-        nowhere = self.path / "nowhere"
+        self.assertIn("No such file", str(self.assertRaises(KeyringError, replacement.void)))
+        self.path.unlink()
+        self.path.mkdir()
+        self.assertIn("directory", str(self.assertRaises(KeyringError, replacement.done)))
+        nowhere = self.path / "nowhere" / "alice.key"
         self.assertRaises(KeyringError, Replacement, nowhere, self.new)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from tests.client.liar import Frame, Liar
 from tests.client.support import Ear, QuickTests
 from wschat import envelope, identity, rotation, wire
-from wschat.client import Client, people
+from wschat.client import Client, replays
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.client.settings import Encryption
 from wschat.envelope import Authenticity
@@ -23,14 +23,14 @@ INVALID, NONE = Authenticity.INVALID, Authenticity.NONE
 
 
 class LiarTests(QuickTests):
-    """Alice and bob, and a server between them that mallory runs."""
+    """Alice and bob, and a server between them that charlie runs."""
 
     policy = Encryption.PREFERRED
 
     def setUp(self) -> None:
         super().setUp()
         self.liar = Liar(self)
-        self.keys = {name: PrivateKey.generate() for name in ("alice", "bob", "mallory")}
+        self.keys = {name: PrivateKey.generate() for name in ("alice", "bob", "charlie")}
         self.file = Path(self.mktemp()).absolute()
 
     async def meet(self) -> None:
@@ -115,6 +115,54 @@ class MessageTests(LiarTests):
         await self.again()
         self.assertIs(await self.verdict(self.bobs()), INVALID)
 
+    async def test_replayed_later(self) -> None:
+        """… nor to the next program of alice's, whatever its session."""
+        await self.meet()
+        frame = self.bobs()
+        await self.alice.stop()
+        for session in ("", "desk"):
+            self.alice, self.ear = await self.person(
+                "alice", known_users=self.file, session=session
+            )
+            verdict = await self.verdict(frame)
+            self.assertIs(verdict, ENVELOPE if session else INVALID)
+            await self.alice.stop()
+        self.alice, self.ear = await self.person("alice", known_users=self.file, session="desk")
+        self.assertIs(await self.verdict(frame), INVALID)
+
+    async def test_replayed_sealed(self) -> None:
+        """What was sealed is never the same twice, even if only that is signed."""
+        self.alice, self.ear = await self.person("alice")
+        self.liar.users["bob"] = {"user_id": "bob", "public_key": self.keys["bob"].public_key}
+        sealed = identity.seal("pay him", self.keys["alice"].x25519_public_key)
+        signature = identity.sign_content(self.keys["bob"], sealed.content)
+        given = {"encrypted_key": sealed.encrypted_key, "encryption_nonce": sealed.encryption_nonce}
+        frame = self.by(self.keys["bob"], "", envelope_signature=None, signature=signature, **given)
+        frame["body"]["content"] = sealed.content
+        self.assertIs(await self.verdict(frame), CONTENT)
+        frame["header"].update(timestamp="2026-11-23T10:00:00Z", client_id="another")
+        self.assertIs(await self.verdict(frame), INVALID)
+
+    async def test_reflected(self) -> None:
+        """What alice said to bob she did not say to herself, and never heard as news."""
+        await self.meet()
+        mine = copy.deepcopy(self.liar.kept[1])
+        self.assertIs(await self.verdict(copy.deepcopy(mine)), INVALID)
+        mine["header"]["to"] = "alice"
+        self.assertIs(await self.verdict(mine), INVALID)
+
+    async def test_own_stripped(self) -> None:
+        """Alice signs whole messages, and so has never said what is signed as less."""
+        await self.meet()
+        self.liar.past = self.liar.numbered(self.liar.kept[1])
+        await self.alice.history("bob")
+        redirected = copy.deepcopy(self.liar.kept[1])
+        redirected["header"].update(to="charlie")
+        del redirected["header"]["envelope_signature"]
+        self.liar.past = self.liar.numbered(redirected)
+        (heard,) = (await self.alice.history("charlie")).messages
+        self.assertIs(heard.authenticity, INVALID)
+
     async def test_altered(self) -> None:
         """Whatever is changed in it, it is not bob's any more."""
         await self.meet()
@@ -137,9 +185,9 @@ class MessageTests(LiarTests):
     async def test_redirected(self) -> None:
         """What bob said to somebody else, he did not say to alice."""
         await self.meet()
-        await self.person("mallory")
+        await self.person("charlie")
         self.liar.twist = lambda frame: []
-        await self.says(self.bob, "mallory", "I love you")
+        await self.says(self.bob, "charlie", "I love you")
         await self.says(self.bob, "broadcast", "sold")
         to_mallory, to_all = (copy.deepcopy(frame) for frame in self.liar.kept[-2:])
         self.assertIs(await self.verdict(to_mallory), INVALID)  # as it is
@@ -150,9 +198,9 @@ class MessageTests(LiarTests):
     async def test_forged(self) -> None:
         """What bob has not said is not his, whoever signs it; nor does it change his key."""
         await self.meet()
-        mallory = self.keys["mallory"]
-        self.assertIs(await self.verdict(self.by(mallory, "forged")), INVALID)
-        as_mallory = self.by(mallory, "hers", "mallory")
+        charlie = self.keys["charlie"]
+        self.assertIs(await self.verdict(self.by(charlie, "forged")), INVALID)
+        as_mallory = self.by(charlie, "hers", "charlie")
         as_mallory["header"]["from"] = "bob"
         self.assertIs(await self.verdict(as_mallory), INVALID)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
@@ -196,7 +244,7 @@ class MessageTests(LiarTests):
         altered["header"]["timestamp"] = "2020-01-01T00:00:00Z"
         stripped = copy.deepcopy(last)
         del stripped["header"]["envelope_signature"]
-        forged = self.by(self.keys["mallory"], "forged")
+        forged = self.by(self.keys["charlie"], "forged")
         mine = copy.deepcopy(self.liar.kept[1])
         told = [first, mine, altered, stripped, forged, last, first]
         self.liar.past = self.liar.numbered(*told)
@@ -206,12 +254,20 @@ class MessageTests(LiarTests):
         self.assertEqual(verdicts, expected)
         self.assertEqual(page.messages[1].text, "hello to you")
 
+    async def test_other_history(self) -> None:
+        """What alice and bob said is no part of a conversation with somebody else, nor public."""
+        await self.meet()
+        self.liar.past = self.liar.numbered(*self.liar.kept)
+        for peer in ("charlie", "broadcast"):
+            page = await self.alice.history(peer)
+            self.assertEqual([heard.authenticity for heard in page.messages], [INVALID] * 2)
+
     async def test_many(self) -> None:
         """Bad messages by the dozen do not make the client ask by the dozen."""
         await self.meet()
         asked = self.liar.paths().count("/auth/users/bob")
         for number in range(10):
-            frame = self.by(self.keys["mallory"], f"forged {number}")
+            frame = self.by(self.keys["charlie"], f"forged {number}")
             self.assertIs(await self.verdict(frame), INVALID)
         self.assertLessEqual(self.liar.paths().count("/auth/users/bob"), asked + 1)
 
@@ -219,7 +275,7 @@ class MessageTests(LiarTests):
         """A server that says nothing of bob's keys does not make a bad message better."""
         await self.meet()
         self.liar.answers["/auth/users/bob"] = (500, b"")
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
 
 
@@ -227,9 +283,9 @@ class KeyTests(LiarTests):
     """Lies about keys."""
 
     async def swap(self) -> None:
-        """They have met; then the server hands out mallory's keys as bob's."""
+        """They have met; then the server hands out charlie's keys as bob's."""
         await self.meet()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         await self.again()
 
     async def test_not_sealed_for(self) -> None:
@@ -246,14 +302,14 @@ class KeyTests(LiarTests):
     async def test_signed_by_it(self) -> None:
         """What the new key signs is not bob's; what his own does still is."""
         await self.swap()
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         self.assertEqual(len(self.ear.key_changes), 1)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
 
     async def test_in_the_middle(self) -> None:
         """Who opens and seals anew on the way is noticed on both sides."""
         await self.meet()
-        mallory = self.keys["mallory"]
+        charlie = self.keys["charlie"]
 
         def twist(frame: Frame) -> list[Frame]:
             sender, to = frame["header"]["from"], frame["header"]["to"]
@@ -262,7 +318,7 @@ class KeyTests(LiarTests):
             message.client_id = frame["header"]["client_id"]
             message.encrypted_key = sealed.encrypted_key
             message.encryption_nonce = sealed.encryption_nonce
-            envelope.sign(mallory, message)
+            envelope.sign(charlie, message)
             frame["header"].update(
                 encrypted_key=message.encrypted_key,
                 encryption_nonce=message.encryption_nonce,
@@ -282,9 +338,9 @@ class KeyTests(LiarTests):
         """Bob's keys are known to alice's next process as well."""
         await self.meet()
         await self.alice.stop()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.alice, self.ear = await self.person("alice", known_users=self.file)
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         await self.says(self.alice, "bob", "secret")
         self.assertEqual((len(self.ear.refusals), len(self.ear.key_changes)), (1, 1))
 
@@ -300,7 +356,7 @@ class KeyTests(LiarTests):
     async def test_only_sealing_key(self) -> None:
         """The key to seal with is pinned like the one that signs."""
         await self.meet()
-        self.liar.lies["bob"] = {"x25519_public_key": self.keys["mallory"].x25519_public_key}
+        self.liar.lies["bob"] = {"x25519_public_key": self.keys["charlie"].x25519_public_key}
         await self.again()
         await self.says(self.alice, "bob", "secret")
         self.assertEqual((len(self.ear.refusals), len(self.ear.key_changes)), (1, 1))
@@ -310,7 +366,7 @@ class KeyTests(LiarTests):
         self.alice, _ = await self.person("alice")
         self.bob, _ = await self.person("bob")
         honest = await self.bob.fingerprint("alice")
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.assertNotEqual(await self.alice.fingerprint("bob"), honest)
 
     async def test_nonsense(self) -> None:
@@ -319,9 +375,12 @@ class KeyTests(LiarTests):
         self.liar.lies["bob"] = {"x25519_public_key": "A" * 43 + "="}
         await self.again()
         asked = self.liar.paths().count("/auth/users/bob")
-        self.alice.send("bob", "waits")
-        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 1)
+        name = self.alice.send("bob", "waits")
+        await self.liar.until(lambda: self.liar.paths().count("/auth/users/bob") > asked + 2)
         self.assertEqual((self.alice.unsettled, len(self.liar.kept)), (1, 2))
+        ((text, delayed),) = self.ear.delays  # told once
+        self.assertEqual(delayed, name)
+        self.assertIn("which keys bob has", text)
         del self.liar.lies["bob"]
         await self.told.hears("waits")
 
@@ -334,6 +393,19 @@ class KeyTests(LiarTests):
         await self.liar.until(lambda: self.liar.paths()[-1] == "/auth/users/bob")
         await self.alice.stop()  # … for which trial looks
         self.assertEqual((len(self.liar.kept), self.ear.refusals), (2, []))
+
+    async def test_listener(self) -> None:
+        """A listener that fails when it is told costs nobody a message."""
+        await self.meet()
+
+        def fails(user_id: str, old: str, new: str) -> None:
+            raise RuntimeError("a listener's fault")
+
+        self.patch(self.ear, "key_changed", fails)
+        self.liar.swap("bob", self.keys["charlie"])
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
 class RequiredTests(KeyTests):
@@ -366,7 +438,7 @@ class TrustTests(LiarTests):
         self.assertEqual((found.trusted, found.pinned), (True, False))
         found = await self.alice.whois("bob")
         self.assertEqual((found.trusted, found.pinned), (True, True))
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         changed = await self.alice.whois("bob")
         self.assertEqual((changed.trusted, changed.pinned), (False, True))
         told = [("bob", found.fingerprint, changed.fingerprint)]
@@ -377,7 +449,7 @@ class TrustTests(LiarTests):
         """A user's own keys are those that they have, whatever the server says."""
         self.alice, self.ear = await self.person("alice")
         before = await self.alice.fingerprint("alice")
-        self.liar.swap("alice", self.keys["mallory"])
+        self.liar.swap("alice", self.keys["charlie"])
         found = await self.alice.whois("alice")
         self.assertEqual((found.trusted, found.pinned), (True, True))
         self.assertEqual((found.fingerprint, self.ear.key_changes), (before, []))
@@ -415,7 +487,7 @@ class TrustTests(LiarTests):
     async def test_not_unseen(self) -> None:
         """A key that nobody has been told of is not accepted: it is told of first."""
         await self.meet()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.assertIn("changed", await self.fails(self.alice.trust("bob"), RequestRefused))
         ((_, old, new),) = self.ear.key_changes
         self.liar.swap("bob", PrivateKey.generate())  # what was shown is what is accepted
@@ -477,24 +549,31 @@ class RotationTests(LiarTests):
     async def test_made_up(self) -> None:
         """Steps that the old key did not sign, or to other keys, lead nowhere."""
         await self.meet()
-        mallory = self.keys["mallory"]
+        charlie = self.keys["charlie"]
         for given in (
-            {"signature": mallory.sign(b"")},
-            {"proof": mallory.sign(b"")},
+            {"signature": charlie.sign(b"")},
+            {"proof": charlie.sign(b"")},
             {"time": "2026-11-22T12:00:01Z"},
             {"x25519_public_key": self.keys["alice"].x25519_public_key},
-            {"old_public_key": mallory.public_key},
+            {"old_public_key": charlie.public_key},
         ):
             self.ear.key_changes.clear()
             self.rotates(PrivateKey.generate(), **given)()
             self.assertFalse((await self.alice.whois("bob")).trusted)
             self.assertEqual((len(self.ear.key_changes), self.ear.rotations), (1, []))
 
+    async def test_endless(self) -> None:
+        """More steps than a user can take are no answer."""
+        await self.meet()
+        self.rotates(PrivateKey.generate())()
+        self.liar.lies["bob"]["rotations"] *= rotation.MOST + 1
+        await self.fails(self.alice.whois("bob"), ConnectionProblem)
+
     async def test_another_end(self) -> None:
         """A true step to keys that the server then does not hand out is no excuse for others."""
         await self.meet()
         self.rotates(PrivateKey.generate())()
-        self.liar.lies["bob"]["public_key"] = self.keys["mallory"].public_key
+        self.liar.lies["bob"]["public_key"] = self.keys["charlie"].public_key
         self.assertFalse((await self.alice.whois("bob")).trusted)
         self.assertEqual(self.ear.rotations, [])
 
@@ -503,12 +582,15 @@ class BoundTests(LiarTests):
     """What is remembered is bounded."""
 
     async def test_replay(self) -> None:
-        """Only so many messages are remembered; the oldest are forgotten first."""
-        self.patch(people, "_REMEMBERED", 2)
+        """Of what is older than what is remembered, nobody says that it is new."""
+        self.patch(replays, "REMEMBERED", 2)
         await self.meet()
         for text in ("two", "three"):
             await self.says(self.bob, "alice", text)
         second = self.bobs()
         await self.ear.hears("three")
         self.assertIs(await self.verdict(second), INVALID)
-        self.assertIs(await self.verdict(copy.deepcopy(self.liar.kept[0])), ENVELOPE)
+        self.assertIs(await self.verdict(copy.deepcopy(self.liar.kept[0])), NONE)
+        await self.says(self.bob, "alice", "four")
+        await self.ear.hears("four")
+        self.assertIs(self.ear.messages[-1].authenticity, ENVELOPE)

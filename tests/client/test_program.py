@@ -64,7 +64,26 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(self.assertRaises(SystemExit, self.prepared).code, 2)
         self.patch(sys.stdin, "isatty", lambda: True)
         self.patch(getpass, "getpass", lambda prompt: "open sesame")
-        self.assertEqual(self.prepared()[1].public_key, key.public_key)
+        settings, asked = self.prepared()
+        self.assertEqual(asked.public_key, key.public_key)
+        self.assertEqual(settings.key_passphrase, "open sesame")  # for the key's replacement
+        self.assertNotIn("sesame", repr(settings))
+
+    def test_interrupted(self) -> None:
+        """A key that the server may have is pointed at: the login may need it."""
+        self.prepared()
+        path = Path(self.home) / "wschat" / "keys" / "alice.key"
+        path.with_name("alice.key.new").write_text("")
+        self.prepared()
+        self.assertIn("alice.key.new: a replacement was", self.written(sys.stderr))
+
+    def test_forgetful(self) -> None:
+        """Who cannot keep whose key is whose, is told: an attacker could be taken for a friend."""
+        key = PrivateKey.generate().to_text()
+        self.prepared(WS_PRIVATE_KEY=key)
+        self.assertEqual(self.written(sys.stderr), "")
+        self.prepared(WS_PRIVATE_KEY=key, XDG_CONFIG_HOME="/dev/null")
+        self.assertIn("known_users cannot be written", self.written(sys.stderr))
 
     def test_wrong(self) -> None:
         """What is wrong ends with 2 and a line, which never shows a key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 from pathlib import Path
@@ -111,6 +112,16 @@ class SettingsTests(SynchronousTestCase):
         settings = Settings.from_environ({"WS_USER_ID": "alice", **secret})
         self.assertNotIn("hush", repr(settings))
         self.assertEqual(settings.key_passphrase, "hush hush")
+
+    def test_heard(self) -> None:
+        """What was heard is kept for each user, server and named session; or not at all."""
+        environ = {"WS_USER_ID": "alice", "XDG_CONFIG_HOME": "/xdg"}
+        place = Path("/xdg/wschat/heard")
+        found = Settings.from_environ(environ)
+        self.assertEqual(found.heard, place / "alice@localhost:443")
+        desk = Settings.from_environ({**environ, "WS_SESSION": "desk"})
+        self.assertEqual(desk.heard, place / "alice@localhost:443+desk")
+        self.assertIsNone(dataclasses.replace(found, known_users=None).heard)
 
     def test_authority(self) -> None:
         """Host and port as in a URL, with brackets for an IPv6 address."""

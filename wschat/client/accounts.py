@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from io import BytesIO
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -36,13 +36,14 @@ from wschat.identity import (
     check_x25519_public_key,
     decode_base64,
 )
-from wschat.rotation import Request, Rotation, rotate
+from wschat.rotation import MOST, Request, Rotation, rotate
 
 #: How long the server may take to answer, in seconds.
 TIMEOUT: Final = 10.0
 
 _MAX_BODY: Final = 8 * 1024 * 1024
 _REMEMBERED: Final = 10_000
+_CHALLENGE_BYTES: Final = 32
 
 Body = TypeVar("Body")
 
@@ -80,7 +81,9 @@ class User(msgspec.Struct):
     x25519_public_key: str | None = None
     created_at: str = ""
     #: The steps from their first key to this one.
-    rotations: list[Rotation] = msgspec.field(default_factory=list)
+    rotations: Annotated[list[Rotation], msgspec.Meta(max_length=MOST)] = msgspec.field(
+        default_factory=list
+    )
 
 
 class ActiveUsers(msgspec.Struct):
@@ -111,10 +114,7 @@ class Accounts:
             await self._register()
         wanted: dict[str, str] = {"user_id": user_id}
         challenge = (await self._post("/auth/login", wanted, _Challenge)).challenge
-        try:
-            signature = self._key.sign(decode_base64(challenge))
-        except ValueError:
-            raise ConnectionProblem("The server sent a challenge that is none.") from None
+        signature = self._key.sign(_challenge(challenge))
         answer = {"user_id": user_id, "signature": signature, "challenge": challenge}
         return (await self._post("/auth/login?verify=true", answer, _Token)).token
 
@@ -131,24 +131,27 @@ class Accounts:
 
     async def rotate(self, new: PrivateKey, now: float) -> None:
         """
-        Have new keys.  Raises `RequestRefused`, `ConnectionProblem`.
+        Have new keys.
 
-        After a problem on the way the server is asked which keys it has; it
-        is raised when that, too, cannot be known.
+        When that was refused, or nobody knows, the server is asked which keys
+        it has.  Raises `RequestRefused` when it does not take them, and
+        `ConnectionProblem` when it may have, or may yet.
         """
         user_id = self._settings.user_id
         step = rotate(user_id, self._key, new, wire.format_time(now))
-        asked = Request(user_id, step)
+        failure: ConnectionProblem | RequestRefused | None = None
         try:
-            status, body = await self._request("POST", "/auth/rotate", asked)
+            status, body = await self._request("POST", "/auth/rotate", Request(user_id, step))
             if status != 200:
-                raise RequestRefused(_line(body) or f"The server answered {status}.")
-        except ConnectionProblem:
-            self.forget(user_id)
-            user = await self.user(user_id)
-            if user is None or user.public_key != new.public_key:
-                raise RequestRefused("The server did not take the new key.") from None
+                failure = RequestRefused(_line(body) or f"The server answered {status}.")
+        except ConnectionProblem as problem:
+            failure = problem
         self.forget(user_id)
+        if failure is not None:
+            user = await self.user(user_id)
+            self.forget(user_id)
+            if user is None or user.public_key != new.public_key:
+                raise failure
         self._key = new
 
     async def active_users(self) -> ActiveUsers:
@@ -236,6 +239,27 @@ def _read(body_type: type[Body], status: int, body: bytes) -> Body:
         return wire.decode(msgspec.json.Decoder(body_type), body)
     except wire.Malformed:
         raise ConnectionProblem("The server's answer cannot be read.") from None
+
+
+def _challenge(text: str) -> bytes:
+    """
+    The random bytes that a server wants to have signed.
+
+    A message, a command or new keys that it had signed in their place would
+    be the user's for everybody.  None of those that are so short is anything
+    but JSON, which no random bytes are.
+    """
+    try:
+        challenge = decode_base64(text, _CHALLENGE_BYTES)
+        wire.decode(_anything, challenge)
+    except wire.Malformed:
+        return challenge
+    except ValueError:
+        pass
+    raise ConnectionProblem("The server sent a challenge that is none.")
+
+
+_anything: Final = msgspec.json.Decoder()
 
 
 def _check_keys(user: User) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from prompt_toolkit.utils import get_cwidth as width
 
 __all__ = ["fit", "pad", "width", "wrap"]
@@ -41,10 +43,5 @@ def wrap(text: str, cells: int) -> list[str]:
 
 
 def _cut(text: str, cells: int) -> int:
-    """How many characters have room."""
-    used = 0
-    for number, character in enumerate(text):
-        used += width(character)
-        if used > cells:
-            return number
-    return len(text)
+    """How many characters of a text that has more than so many cells have room."""
+    return next(n for n, used in enumerate(accumulate(map(width, text))) if used > cells)

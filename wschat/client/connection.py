@@ -27,6 +27,7 @@ from wschat.client.dialler import Dialler
 from wschat.client.keyring import Replacement
 from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
 from wschat.client.people import People
+from wschat.client.replays import LATER
 from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
 from wschat.client.settings import Settings
 from wschat.client.trust import Whois
@@ -74,7 +75,8 @@ class Client(Service):
         self._wall = wall
         self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
         self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
-        self._flushing = self._flush_again = False
+        self._delayed = ""  # what was told of last that waits for that
+        self._flushing = self._flush_again = self._rotating = False
         self.accounts = accounts or Accounts(reactor, settings, key)
         self._people = People(settings, key, self.accounts, listener, wall)
         self._dialler = dial(reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive)
@@ -90,6 +92,7 @@ class Client(Service):
         self._sending: IDelayedCall | None = None
         self._asking: IDelayedCall | None = None
         self._acknowledging: IDelayedCall | None = None
+        self._saving: IDelayedCall | None = None
         self._over = False
         self._deaf = False
         self._wants_settled: list[Deferred[None]] = []
@@ -117,7 +120,7 @@ class Client(Service):
         super().stopService()
         staying, delivering = self._running
         staying.cancel()
-        for call in (self._sending, self._asking, self._acknowledging):
+        for call in (self._sending, self._asking, self._acknowledging, self._saving):
             if call is not None and call.active():
                 call.cancel()
         for finding in list(self._finding.values()):
@@ -132,6 +135,7 @@ class Client(Service):
             await closed
         await self.handled()
         delivering.cancel()
+        self._people.save()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.stop())
@@ -230,7 +234,7 @@ class Client(Service):
             page = await self._ask(v1.AskHistory(peer, before, None, wanted))
             messages = [v1.delivered(message) for message in page.messages] + messages
             more, before = page.more, page.next
-        return History(await self._people.recall(messages), more, before or 0)
+        return History(await self._people.recall(messages, peer), more, before or 0)
 
     async def whois(self, user_id: str) -> Whois:
         """
@@ -276,22 +280,28 @@ class Client(Service):
 
         The key file has it as soon as the server does, and the old one to
         open what was sealed for that.  Raises `ValueError` when the key is in
-        no file, `KeyringError`, and when the server has the old key still
-        `RequestRefused`; `ConnectionProblem` when that is not known.
+        no file, `KeyringError`, and when the server does not take the new key
+        `RequestRefused`; `ConnectionProblem` when it may have, or may yet:
+        then the next call goes on with the same key.
         """
         path = self._settings.key_file
         if path is None:
             raise ValueError("The private key is not in a file.")
         new = identity.PrivateKey.generate((self._key, *self._key.former))
         replacement = Replacement(path, new, self._settings.key_passphrase)
+        new = replacement.key
+        self._rotating = True  # nothing is signed now: nobody knows with which key it would be
         try:
             await self.accounts.rotate(new, self._wall())
+            self._key = new
+            self._session.rekey(new)
+            self._people.rekey(new)
         except RequestRefused:
             replacement.void()
             raise
-        self._key = new
-        self._session.rekey(new)
-        self._people.rekey(new)
+        finally:
+            self._rotating = False
+            self._flush()
         replacement.done()
 
     async def _ask(self, question: v1.AskHistory | v1.AskPresence) -> Any:
@@ -444,7 +454,7 @@ class Client(Service):
         self.regulate()
 
     def _flush_once(self) -> None:
-        can_send = self._protocol is not None and self._protocol.can_send
+        can_send = self._protocol is not None and self._protocol.can_send and not self._rotating
         if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
@@ -480,6 +490,10 @@ class Client(Service):
             return None
         if not found.check(ConnectionProblem, RequestRefused):
             return found
+        if self._delayed != self._session.held:
+            self._delayed = self._session.held
+            text = f"The server does not say which keys {user_id} has: it is asked again."
+            self._tell(session.Delayed(text, self._delayed))
         if self.running and not _pending(self._sending):
             self._sending = self._reactor.callLater(_FIRST_DELAY, self._flush)
         return None
@@ -495,9 +509,15 @@ class Client(Service):
 
     def _was_handled(self, message: wire.Message) -> None:
         self._session.handled(message)
+        self._people.handled(message)
+        if self.running and not _pending(self._saving):
+            self._saving = self._reactor.callLater(2 * LATER, self._save)
         unacknowledged = self._session.unacknowledged and self.running
         if unacknowledged and not _pending(self._acknowledging):
             self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
+
+    def _save(self) -> None:
+        self._people.save(self._wall())
 
     @property
     def _awaits(self) -> bool:

@@ -137,6 +137,23 @@ def visible(text: str) -> str:
     return "".join(map(_visible, text))
 
 
+def visible_name(name: str) -> str:
+    """
+    A user's id as it can be shown.
+
+    What no id has is spelt out, so that no name looks like the rest of a line,
+    with its marks.
+    """
+    return "".join(map(_visible_in_name, name))
+
+
+def _visible_in_name(character: str) -> str:
+    if character.isalnum() or character in "._-":
+        return character
+    shown = character.encode("unicode_escape").decode("ascii")
+    return f"\\x{ord(character):02x}" if shown == character else shown
+
+
 def _local(timestamp: str) -> datetime.datetime | None:
     """The reader's own time of an RFC 3339 time; None of no time."""
     if not wire.valid_timestamp(timestamp):
@@ -192,7 +209,7 @@ def shown(text: str | None) -> str:
 
 def received_line(message: wire.Message, text: str | None, authenticity: Authenticity) -> str:
     """A message as its receiver reads it (docs/protocol.md, "What a receiver prints")."""
-    route = f"{visible(message.sender)} -> {visible(message.topic)}"
+    route = f"{visible_name(message.sender)} -> {visible_name(message.topic)}"
     return f"[{clock(message.timestamp)}] {route}{marks(message, authenticity)}: {shown(text)}"
 
 

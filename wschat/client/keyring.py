@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.pwhash import argon2id
 from nacl.secret import SecretBox
 
+from wschat.client.files import make_directory, settle, write_atomically, write_beside
 from wschat.client.settings import key_path
 from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
 
@@ -25,7 +27,15 @@ from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
 _SEALED: Final = "argon2id"
 
 
-__all__ = ["KeyringError", "Replacement", "key_path", "load_or_make", "write_atomically"]
+__all__ = [
+    "KeyringError",
+    "Replacement",
+    "interrupted",
+    "key_path",
+    "load",
+    "load_or_make",
+    "waiting_path",
+]
 
 
 class KeyringError(Exception):
@@ -43,24 +53,51 @@ def load_or_make(
     key and whether it is new.  When two programs make it at once, both get
     the same.  Raises `KeyringError`.
     """
-    try:
-        made = False
+    made = False
+    with _reasons(path):
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            made = _make(path, passphrase)
+            make_directory(path.parent)
+            made = _make(path, PrivateKey.generate(), passphrase)
+    return load(path, passphrase, ask), made
+
+
+def load(path: Path, passphrase: str = "", ask: Callable[[], str] | None = None) -> PrivateKey:
+    """The key in a file, as by `load_or_make`.  Raises `KeyringError`."""
+    with _reasons(path):
+        _shut(path)
         text = path.read_text("ascii")
         if text.startswith(_SEALED):
-            return _parsed(_open(text, passphrase or (ask() if ask else ""))), made
+            return _parsed(_open(text, passphrase or (ask() if ask else "")))
         key = _parsed(text)
         if passphrase:
             write_atomically(path, _text(key, passphrase))
-        return key, made
+        return key
+
+
+@contextlib.contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """Say in a line what is wrong with a file."""
+    try:
+        yield
     except UnicodeDecodeError:
         raise KeyringError(f"{path}: not a private key.") from None
     except (BadKey, _Closed) as error:
         raise KeyringError(f"{path}: {error}") from None
     except OSError as error:
         raise KeyringError(f"{path}: {error.strerror}.") from None
+
+
+def waiting_path(path: Path) -> Path:
+    """Where the key waits that is to replace the one in a file."""
+    return path.with_name(f"{path.name}.new")
+
+
+def interrupted(path: Path) -> str:
+    """What to do when such a key is there and nobody knows whether the server has it."""
+    return (
+        f"{waiting_path(path)}: a replacement was interrupted.  When the login is refused, "
+        f"this is the key: rename it to {path.name}."
+    )
 
 
 class Replacement:
@@ -71,33 +108,59 @@ class Replacement:
     """
 
     def __init__(self, path: Path, key: PrivateKey, passphrase: str = "") -> None:
-        """Write the key beside the file, as `NAME.new`; not over another that waits."""
+        """
+        Write the key beside the file, as `NAME.new`.
+
+        When one waits there that was to replace the same key, the server may
+        have that, or get it yet: then `key` is that one.  A file that is
+        under a passphrase has to be replaced by one that is.
+        """
         self._path = path
-        self._waiting = path.with_name(f"{path.name}.new")
-        if self._waiting.exists():
-            raise KeyringError(
-                f"{self._waiting}: a replacement was interrupted.  When the login is refused, "
-                f"this is the key: rename it to {path.name}; else remove it."
-            )
-        with self._trouble():
-            write_atomically(self._waiting, _text(key, passphrase))
+        self._waiting = waiting_path(path)
+        with _reasons(self._waiting):
+            if not passphrase and _is_sealed(path):
+                raise KeyringError(f"{path}: it is under a passphrase, which is not known here.")
+            self._again = not _make(self._waiting, key, passphrase)
+        self.key = self._interrupted(key, passphrase) if self._again else key
+        self._passphrase = passphrase
+
+    def _interrupted(self, key: PrivateKey, passphrase: str) -> PrivateKey:
+        found = load(self._waiting, passphrase)
+        if [old.public_key for old in found.former] != [old.public_key for old in key.former]:
+            raise KeyringError(interrupted(self._path))
+        return found
 
     def done(self) -> None:
         """The server has taken it: it is the key."""
-        with self._trouble():
-            os.replace(self._waiting, self._path)
+        with _reasons(self._waiting):
+            try:
+                os.replace(self._waiting, self._path)
+            except FileNotFoundError:  # another program did that, or gave up
+                write_atomically(self._path, _text(self.key, self._passphrase))
+            settle(self._path.parent)
 
     def void(self) -> None:
-        """The server has not: forget it."""
-        with self._trouble():
-            self._waiting.unlink()
+        """The server has not: forget it, unless it was asked before, and may yet."""
+        if not self._again:
+            with _reasons(self._waiting):
+                self._waiting.unlink()
 
-    @contextlib.contextmanager
-    def _trouble(self) -> Iterator[None]:
+
+def _shut(path: Path) -> None:
+    """Nobody else is to read a key, whoever put it there."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
         try:
-            yield
-        except OSError as error:
-            raise KeyringError(f"{self._waiting}: {error.strerror}.") from None
+            path.chmod(mode & 0o700)
+        except OSError:
+            raise KeyringError(f"{path}: others can read it; its mode has to be 0600.") from None
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        return path.read_bytes().startswith(_SEALED.encode())
+    except FileNotFoundError:
+        return False
 
 
 def _text(key: PrivateKey, passphrase: str) -> str:
@@ -150,40 +213,15 @@ def _derived(passphrase: str, salt: bytes, operations: int, memory: int) -> byte
     return argon2id.kdf(SecretBox.KEY_SIZE, passphrase.encode(), salt, operations, memory)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Have a file (0600) hold a text, or what it held before, whatever happens."""
-    temporary = _temporary(path, text)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink()
-        raise
-
-
-def _temporary(path: Path, text: str) -> Path:
-    """A file (0600) beside another, whole and on disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return temporary
-
-
-def _make(path: Path, passphrase: str) -> bool:
-    """Write a new key, whole or not at all, unless somebody else just did."""
-    temporary = _temporary(path, _text(PrivateKey.generate(), passphrase))
+def _make(path: Path, key: PrivateKey, passphrase: str) -> bool:
+    """Write a key, whole or not at all; False when there is a file already."""
+    temporary = write_beside(path, _text(key, passphrase))
     try:
         return _put(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        settle(path.parent)
 
 
 def _put(temporary: Path, path: Path) -> bool:

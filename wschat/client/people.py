@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -19,12 +18,13 @@ from wschat import envelope, identity, rotation, wire
 from wschat.client import trust
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused, User
 from wschat.client.listener import Heard
+from wschat.client.replays import Replays
 from wschat.client.session import SealingKey
 from wschat.client.settings import Settings
 from wschat.client.trust import Former, Keys, KnownUsers, Pin, TrustError, Whois
 from wschat.envelope import Authenticity
 
-#: Messages of which it is remembered that they have come.
+#: Users of whom it is remembered when they were asked about.
 _REMEMBERED: Final = 10_000
 
 #: How often the server is asked again about somebody whose messages are not good, in seconds.
@@ -62,7 +62,7 @@ class People:
             str, Keys
         ] = {}  # what the server has for whom, instead of what is pinned
         self._asked: OrderedDict[str, float] = OrderedDict()
-        self._said: OrderedDict[tuple[str, str | None], None] = OrderedDict()
+        self._replays = Replays(settings.heard)
 
     # What a program asks.
 
@@ -92,21 +92,20 @@ class People:
         of a whole message.  Raises what `whois` does, and `RequestRefused`
         for keys that nobody has been told of yet.
         """
-        offered = self._offered.get(user_id)
-        if offered is None:
-            await self._look(user_id)
+        keys = self._offered.get(user_id)
+        if keys is None:
+            _, keys = await self._look(user_id)
             if user_id in self._offered:
                 raise RequestRefused(
                     f"The keys of {user_id} have changed just now: "
                     "compare fingerprints, and say it again."
                 )
-        pin = self._pinned(user_id)
-        keys = offered or (pin.keys if pin is not None else self._own_keys)
-        if user_id != self._user_id:
-            self._update(user_id, lambda pin: Pin(keys))
+        pin = self._pinned(user_id) or Pin(keys)
+        trusted = Pin(keys, former=pin.former if pin.keys == keys else ())
+        self._update(user_id, lambda _: trusted)
         self._offered.pop(user_id, None)
-        old = self._fingerprint(user_id, pin.keys if pin is not None else keys)
-        return old, self._fingerprint(user_id, keys)
+        old = keys if user_id == self._user_id else pin.keys
+        return self._fingerprint(user_id, old), self._fingerprint(user_id, keys)
 
     async def _look(self, user_id: str) -> tuple[User, Keys]:
         """Ask the server now."""
@@ -118,6 +117,10 @@ class People:
         if user_id == self._user_id:
             return user, self._own_keys
         return user, self._offered.get(user_id, pin.keys)
+
+    @property
+    def _own(self) -> tuple[identity.PrivateKey, ...]:
+        return self._key, *self._key.former
 
     @property
     def _own_keys(self) -> Keys:
@@ -159,19 +162,35 @@ class People:
 
     async def read(self, message: wire.Message) -> Heard:
         """A message that has just come: opened, and judged; what has come before is no news."""
-        heard = await self._examine(message)
-        return self._said_before(heard, self._said)
+        meant = message.topic in (self._user_id, wire.BROADCAST)
+        return await self._examine(message, meant, self._replays)
 
-    async def recall(self, messages: Iterable[wire.Message]) -> list[Heard]:
-        """Messages of the past; each of them is said once."""
-        said: OrderedDict[tuple[str, str | None], None] = OrderedDict()
-        return [self._said_before(await self._examine(message), said) for message in messages]
+    async def recall(self, messages: Iterable[wire.Message], peer: str) -> list[Heard]:
+        """Messages of a conversation, or of the broadcasts; each of them was said once."""
+        replays = Replays()
+        ways = {(self._user_id, peer), (peer, self._user_id)}
+        heard = []
+        for message in messages:
+            meant = (
+                message.sender,
+                message.topic,
+            ) in ways or message.topic == peer == wire.BROADCAST
+            heard.append(await self._examine(message, meant, replays))
+        return heard
 
-    async def _examine(self, message: wire.Message) -> Heard:
+    def handled(self, message: wire.Message) -> None:
+        """A message that was read counts as handled."""
+        self._replays.handled(message, self._wall())
+
+    def save(self, now: float = float("inf")) -> None:
+        """Have those that were handled before a time, or all, remembered by programs to come."""
+        self._replays.save(now)
+
+    async def _examine(self, message: wire.Message, meant: bool, replays: Replays) -> Heard:
+        """Open and judge a message; `meant` says whether it belongs where it has come."""
         mine = message.sender == self._user_id
-        authenticity = self._own(message) if mine else await self._worth(message)
-        if not mine and message.topic not in (self._user_id, wire.BROADCAST):
-            authenticity = Authenticity.INVALID  # it was meant for somebody else
+        authenticity = await self._worth(message)
+        authenticity = replays.judged(message, authenticity) if meant else Authenticity.INVALID
         if not message.encrypted:
             return Heard(message, message.content, authenticity)
         wrapped = message.sender_key if mine and message.sender_key else message.encrypted_key
@@ -181,44 +200,44 @@ class People:
         except identity.Unsealable:
             return Heard(message, None, authenticity)
 
-    @staticmethod
-    def _said_before(heard: Heard, said: OrderedDict[tuple[str, str | None], None]) -> Heard:
-        """As `heard`, but what has come already, under another id, is no news of its sender."""
-        message = heard.message
-        if heard.authenticity is not Authenticity.ENVELOPE:
-            return heard
-        mark = (message.sender, message.client_id)
-        if mark in said:
-            return Heard(message, heard.text, Authenticity.INVALID)
-        said[mark] = None
-        if len(said) > _REMEMBERED:
-            said.popitem(last=False)
-        return heard
-
     # What a message is worth.
 
-    def _own(self, message: wire.Message) -> Authenticity:
-        keys = [key.public_key for key in (self._key, *self._key.former)]
-        worth = [envelope.authenticity(message, key) for key in keys]
-        return next((good for good in worth if good is not Authenticity.INVALID), worth[0])
-
     async def _worth(self, message: wire.Message) -> Authenticity:
-        """What the signatures of somebody else's message are worth, by their pinned keys."""
-        sender = message.sender
+        """What a message's signatures are worth, by its sender's keys."""
         try:
-            pin = self._pinned(sender) or await self._pin_now(sender)
-            if pin is None:
-                return Authenticity.NONE
-            worth = _by_pin(message, pin)
-            if worth is Authenticity.INVALID and self._may_ask_again(sender):
-                self._accounts.forget(sender)  # their keys may have changed, in a good way or not
-                worth = _by_pin(message, await self._pin_now(sender) or pin)
-            if worth is Authenticity.ENVELOPE and not pin.envelopes:
-                self._update(sender, _with_envelopes)
+            if message.sender == self._user_id:
+                return self._own_worth(message)
+            return await self._others_worth(message)
         except TrustError as error:
             log.warn("{error}", error=error)
             return Authenticity.NONE
+
+    def _own_worth(self, message: wire.Message) -> Authenticity:
+        worths = [envelope.authenticity(message, key.public_key) for key in self._own]
+        worth = next((good for good in worths if good is not Authenticity.INVALID), worths[0])
+        pin = self._pinned(self._user_id) or Pin(self._own_keys)
+        self._note_envelope(message, pin, worth)
+        return _enough(worth, pin)
+
+    async def _others_worth(self, message: wire.Message) -> Authenticity:
+        sender = message.sender
+        pin = self._pinned(sender) or await self._pin_now(sender)
+        if pin is None:
+            return Authenticity.NONE
+        worth = _by_pin(message, pin)
+        if worth is Authenticity.INVALID and self._may_ask_again(sender):
+            self._accounts.forget(sender)  # their keys may have changed, in a good way or not
+            worth = _by_pin(message, await self._pin_now(sender) or pin)
+        self._note_envelope(message, pin, worth)
         return worth
+
+    def _note_envelope(self, message: wire.Message, pin: Pin, worth: Authenticity) -> None:
+        """From the first whole message on that its sender has signed nothing less counts."""
+        if worth is Authenticity.ENVELOPE and not pin.envelopes:
+            self._update(
+                message.sender,
+                lambda found: msgspec.structs.replace(found or pin, envelopes=True),
+            )
 
     def _may_ask_again(self, user_id: str) -> bool:
         """Whether the server was not asked a moment ago: nobody's bad messages cause many."""
@@ -252,10 +271,10 @@ class People:
         if pin.keys == keys:
             self._offered.pop(user_id, None)
             if before.keys != keys:
-                self._told.key_rotated(user_id, old, new)
+                _tell(self._told.key_rotated, user_id, old, new)
         elif self._offered.get(user_id) != keys:
             self._offered[user_id] = keys
-            self._told.key_changed(user_id, old, new)
+            _tell(self._told.key_changed, user_id, old, new)
         return user, pin
 
     def _pinned(self, user_id: str) -> Pin | None:
@@ -269,6 +288,10 @@ def _by_pin(message: wire.Message, pin: Pin) -> Authenticity:
     worth = envelope.authenticity(message, pin.keys.public_key)
     if worth is Authenticity.INVALID and any(_said_with(message, key) for key in pin.former):
         return Authenticity.ENVELOPE
+    return _enough(worth, pin)
+
+
+def _enough(worth: Authenticity, pin: Pin) -> Authenticity:
     less = worth in (Authenticity.CONTENT, Authenticity.NONE)
     return Authenticity.INVALID if pin.envelopes and less else worth
 
@@ -276,20 +299,15 @@ def _by_pin(message: wire.Message, pin: Pin) -> Authenticity:
 def _said_with(message: wire.Message, former: Former) -> bool:
     """Whether an earlier key of the sender signed all of a message, in its time."""
     whole = envelope.authenticity(message, former.public_key) is Authenticity.ENVELOPE
-    return whole and _seconds(message.timestamp) <= former.until
+    return whole and envelope.seconds(message.timestamp) <= former.until
 
 
-def _seconds(timestamp: str) -> float:
-    """A time in seconds since the epoch; the end of days for what is none."""
+def _tell(told: Callable[[str, str, str], None], user_id: str, old: str, new: str) -> None:
+    """A listener's fault costs nobody a message."""
     try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError:
-        return float("inf")
-
-
-def _with_envelopes(pin: Pin | None) -> Pin:
-    assert pin is not None  # noqa: S101  # a message was just held against it
-    return msgspec.structs.replace(pin, envelopes=True)
+        told(user_id, old, new)
+    except Exception:
+        log.failure("a listener failed")
 
 
 def _rotated(user_id: str, pin: Pin, user: User) -> Pin:
@@ -298,5 +316,5 @@ def _rotated(user_id: str, pin: Pin, user: User) -> Pin:
     keys = Keys(user.public_key, user.x25519_public_key)
     if not way or Keys(way[-1].public_key, way[-1].x25519_public_key) != keys:
         return pin
-    former = tuple(Former(step.old_public_key, _seconds(step.time)) for step in way)
-    return Pin(keys, pin.envelopes, (*pin.former, *former))
+    former = tuple(Former(step.old_public_key, envelope.seconds(step.time)) for step in way)
+    return Pin(keys, pin.envelopes, (*pin.former, *former)[-rotation.MOST :])

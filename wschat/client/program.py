@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import getpass
 import os
@@ -12,6 +13,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from wschat.client import console, keyring
 from wschat.client.accounts import RequestRefused
+from wschat.client.files import writable
 from wschat.client.settings import Settings, SettingsError
 from wschat.identity import BadKey, PrivateKey
 
@@ -52,15 +54,29 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
             key = PrivateKey.from_text(settings.private_key)
         else:
             path = settings.key_file or keyring.key_path(settings.user_id, environ)
-            key, made = keyring.load_or_make(path, settings.key_passphrase, _ask_passphrase)
+            asked: list[str] = []
+
+            def ask() -> str:
+                asked.append(_ask_passphrase())
+                return asked[-1]
+
+            key, made = keyring.load_or_make(path, settings.key_passphrase, ask)
+            if asked:  # what replaces the key comes under it as well
+                settings = dataclasses.replace(settings, key_passphrase=asked[-1])
             if made:
                 note(f"Made a private key for {settings.user_id}: {path}")
+            elif keyring.waiting_path(path).exists():
+                note(keyring.interrupted(path))
     except BadKey as error:
         note(f"WS_PRIVATE_KEY: {error}")
         sys.exit(Exit.USAGE)
     except (SettingsError, keyring.KeyringError) as error:
         note(str(error))
         sys.exit(Exit.USAGE)
+    if settings.known_users is not None and not writable(settings.known_users):
+        note(
+            f"{settings.known_users} cannot be written: whose key is whose is forgotten at the end."
+        )
     if settings.debug:
         globalLogBeginner.beginLoggingTo(
             [textFileLogObserver(sys.stderr)], redirectStandardIO=False

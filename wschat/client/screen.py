@@ -136,7 +136,7 @@ class Screen:
         kind = Kind.OWN if mine else Kind.HEARD
         if heard.authenticity is Authenticity.INVALID:
             kind = Kind.ALARM
-        route = f"{console.visible(message.sender)} -> {console.visible(message.topic)}"
+        route = f"{console.visible_name(message.sender)} -> {console.visible_name(message.topic)}"
         head = route + console.marks(message, heard.authenticity)
         mark = "✓" if kind is Kind.OWN else ""
         return Entry(kind, head, console.shown(heard.text), message.timestamp, mark)

@@ -151,6 +151,8 @@ class Session:
         self._sealing_keys: dict[str, SealingKey] = {}
         #: Users whose keys have to be known before more is sent; see `know`.
         self.wanted: set[str] = set()
+        #: The client id of what waits for that first.
+        self.held = ""
         self._refusals: list[Refused] = []
         self.user_id = user_id
         self.name = name or secrets.token_hex(8)
@@ -270,6 +272,7 @@ class Session:
             known = self._sealing_keys.get(message.topic)
             if known is None:
                 self.wanted.add(message.topic)
+                self.held = item.name
                 return False
             if known.refusal or (known.key is None and self._encryption is Encryption.REQUIRED):
                 text = known.refusal or f"{message.topic} has no key to encrypt for: not sent."

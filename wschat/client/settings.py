@@ -98,6 +98,16 @@ class Settings:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @property
+    def heard(self) -> Path | None:
+        """The file of what was heard; one for each session, as each gets everything."""
+        if self.known_users is None:
+            return None
+        name = f"{self.user_id}@{self.authority}"
+        return (
+            self.known_users.parent / "heard" / (f"{name}+{self.session}" if self.session else name)
+        )
+
 
 def _server(url: str) -> tuple[str, int]:
     try:

@@ -9,9 +9,7 @@ each with the time until which it counts (`KEY@SECONDS`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +18,7 @@ import msgspec
 from twisted.logger import Logger
 
 from wschat.client.accounts import RequestRefused
-from wschat.client.keyring import write_atomically
+from wschat.client.files import locked, write_atomically
 
 _HEADER: Final = "# Keys of users, as wschat's clients saw them first; see docs/clients.md.\n"
 _NONE: Final = "-"
@@ -132,7 +130,7 @@ class KnownUsers:
             self._pins[user_id] = changed
             return changed
         try:
-            with _locked(self._path):
+            with locked(self._path):
                 self._refresh(self._path)
                 changed = change(self._unsaved.get(user_id) or self._pins.get(user_id))
                 self._write(self._path, {**self._unsaved, user_id: changed})
@@ -175,18 +173,6 @@ class KnownUsers:
         kept = [line for line in lines if _name(line) not in ours]
         made = [_line(self._server, user_id, pin) for user_id, pin in pins.items()]
         write_atomically(path, "".join([*kept, *made]))
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other programs from changing a file that is replaced: a lock beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _lines(path: Path) -> list[str]:
