@@ -63,7 +63,6 @@ def main() -> NoReturn:
     async def talk(reactor: Any) -> None:
         narrator = Narrator(settings, write)
         chat = await connect(key=key, listener=narrator, wait=False, reactor=reactor)
-        reactor.addSystemEventTrigger("before", "shutdown", chat.close)
         say(chat, f"{settings.username} is now online")
 
         def speak() -> None:

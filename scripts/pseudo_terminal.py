@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ KEYS: Final = {
     "end": b"\x1b[F",
     "ctrl-c": b"\x03",
     "ctrl-u": b"\x15",
+    "ctrl-z": b"\x1a",
 }
 
 
@@ -140,7 +142,11 @@ class PseudoTerminal(ProcessProtocol):
         """Send a signal, unless the process is gone."""
         if self.status is None:
             with contextlib.suppress(ProcessExitedAlready):
-                self.transport.signalProcess(name)
+                self.transport.signalProcess(signal.Signals[f"SIG{name}"])
+
+    def hang_up(self) -> None:
+        """Take the terminal away."""
+        self.transport.loseConnection()
 
     async def wait(self) -> int:
         """Wait for the end; the exit status, negative for the signal that ended it."""

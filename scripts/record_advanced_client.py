@@ -1,7 +1,7 @@
 """
 The screens of docs/advanced-client.md: python -m scripts.record_advanced_client.
 
-A server, and bob, carol and dave in real processes talk with alice, whose
+A server, and bob, charlie and david in real processes talk with alice, whose
 advanced-client runs in a pseudo-terminal of each size; what it shows in the
 end is written into the document.
 """
@@ -68,12 +68,12 @@ class Scene:
 
     async def play(self, size: tuple[int, int]) -> str:
         """What alice sees at the end."""
-        bob, carol, dave = [await self.person(name) for name in ("bob", "carol", "dave")]
+        bob, charlie, david = [await self.person(name) for name in ("bob", "charlie", "david")]
         early = await self.person("alice")
         await self.says(bob, "@alice Hey Alice, are you coming today?", "✓✓")
         await self.says(early, "@bob Later: I have to catch a train first.", "✓✓")
-        await self.says(dave, "!I am leaving, see you tomorrow", "✓")
-        for leaving in (early, dave):
+        await self.says(david, "!I am leaving, see you tomorrow", "✓")
+        for leaving in (early, david):
             leaving.says("/quit")
             await leaving.wait()
         alice = self.screen("alice", size)
@@ -87,11 +87,11 @@ class Scene:
         await alice.sees("5 minutes ✓")
         alice.enters("/ping")
         await alice.sees("The server answered within")
-        alice.enters("@erin Are you there?")
+        alice.enters("@bot Are you there?")
         await alice.sees("Unknown recipient")
-        alice.types("@carol Could you open the")
-        await alice.sees("> @carol Could you open the")
-        await self.says(carol, "@alice \x1b[31mRed\x1b[0m? No: shown.", "✓✓")
+        alice.types("@charlie Could you open the")
+        await alice.sees("> @charlie Could you open the")
+        await self.says(charlie, "@alice \x1b[31mRed\x1b[0m? No: shown.", "✓✓")
         await self.says(bob, "@alice Great!", "✓✓")
         await alice.sees("2 new")
         return alice.text

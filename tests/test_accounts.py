@@ -58,9 +58,9 @@ class ChallengeTests(SynchronousTestCase):
         """Nor does one that was issued after that, behind others that seem younger."""
         self.challenges.issue("alice", 80)
         self.challenges.issue("bob", 100)
-        challenge = self.challenges.issue("carol", 90)
-        self.assertEqual(self.challenges.outstanding("carol", 149), [challenge])
-        self.assertEqual(self.challenges.outstanding("carol", 151), [])
+        challenge = self.challenges.issue("charlie", 90)
+        self.assertEqual(self.challenges.outstanding("charlie", 149), [challenge])
+        self.assertEqual(self.challenges.outstanding("charlie", 151), [])
 
     def test_at_most(self) -> None:
         """A user has 64 at most; the next takes the place of the oldest."""
@@ -235,10 +235,10 @@ class LoginTests(_AccountsTests):
 
     def test_anothers_challenge(self) -> None:
         """A challenge of another user is not an answer."""
-        mallory = PrivateKey.generate()
-        self.register("mallory", public_key=mallory.public_key)
+        bot = PrivateKey.generate()
+        self.register("bot", public_key=bot.public_key)
         self.challenge()
-        theirs = self.accounts.challenge("mallory", NOW)
+        theirs = self.accounts.challenge("bot", NOW)
         self.refused(HTTPStatus.UNAUTHORIZED, self.login, self.key.sign(theirs))
 
     def test_wrong_answer_keeps_the_challenge(self) -> None:

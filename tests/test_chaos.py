@@ -28,15 +28,17 @@ def record(*lines: str) -> Record:
 class VerdictTests(SynchronousTestCase):
     """What counts as what."""
 
-    def judge(self, *alice: str, bob: tuple[str, ...] = (), carol: tuple[str, ...] = ()) -> Verdict:
-        return judge({"alice": record(*alice), "bob": record(*bob), "carol": record(*carol)})
+    def judge(
+        self, *alice: str, bob: tuple[str, ...] = (), charlie: tuple[str, ...] = ()
+    ) -> Verdict:
+        return judge({"alice": record(*alice), "bob": record(*bob), "charlie": record(*charlie)})
 
     def test_good(self) -> None:
         """Everything was stored, and heard once and in order by those whom it was for."""
         verdict = self.judge(
             *("sent 1 bob", "sent 2 broadcast", "stored 1 11", "stored 2 12"),
             bob=("got 11 alice 1", "got 12 alice 2"),
-            carol=("got 12 alice 2",),
+            charlie=("got 12 alice 2",),
         )
         self.assertEqual(verdict, Verdict(sent=2, stored=2, delivered=3))
         self.assertTrue(verdict.good)
@@ -74,7 +76,7 @@ class VerdictTests(SynchronousTestCase):
         verdict = self.judge(
             *("sent 1 bob", "stored 1 11", "sent 2 broadcast", "got 12 alice 2"),
             bob=("got 11 alice 1", "got 13 alice 3", "got 12 alice 2"),
-            carol=("got 11 alice 1", "got 12 alice 2"),
+            charlie=("got 11 alice 1", "got 12 alice 2"),
         )
         self.assertEqual((verdict.foreign, verdict.good), (3, False))
 

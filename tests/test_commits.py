@@ -41,7 +41,7 @@ class CommitsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.store = MemoryStore()
-        for user_id in ("alice", "bob", "carol"):
+        for user_id in ("alice", "bob", "charlie"):
             self.store._add_user(make_user(user_id))
         self.writer = self.store.writer
         self.writer.held = True
@@ -135,13 +135,13 @@ class CommitsTests(CommitsCase):
     def test_away(self) -> None:
         """Only those who are not there have a bounded inbox."""
         self.store._offline_limit = 1
-        for topic in ("bob", "carol", "broadcast"):
+        for topic in ("bob", "charlie", "broadcast"):
             for number in (1, 2):
                 self.commits.put(self.session, message(f"{topic} {number}", topic), 1)
         self.release()
         self.release()
         found = dict(zip(*self.stored_batches()[1], strict=True))
-        self.assertEqual([name for name, known in found.items() if not known], ["carol 2"])
+        self.assertEqual([name for name, known in found.items() if not known], ["charlie 2"])
 
     def test_too_much_waits(self) -> None:
         """Past a number of bytes nothing more is taken, until that is less again."""

@@ -83,8 +83,8 @@ class ExampleTests(SynchronousTestCase):
         os.chdir(self.in_directory())
         self.functions("Handlers")["listen"](self.bob)
         self.alice.on_message(lambda message: self.printed.append(str(message.text)))
-        mallory = self.world.chat("mallory")
-        self.world.run(mallory.send("bob", '{"type": "order", "count": 7}'))
+        bot = self.world.chat("bot")
+        self.world.run(bot.send("bob", '{"type": "order", "count": 7}'))
         self.say(self.bob, '{"type": "order", "count": 2}')
         self.assertEqual(self.printed, ["2 it is.", "Written."])
         self.assertEqual(Path("log.txt").read_text(), '{"type": "order", "count": 2}\n')
@@ -140,6 +140,22 @@ class BotTests(TestCase):
     """The bot of the first example, as a program."""
 
     timeout = 40
+
+    async def test_asyncio(self) -> None:
+        """The example on asyncio says what it has to say, and ends."""
+        directory = Path(self.mktemp()).absolute()
+        server = await Server.start(reactor, directory)
+        self.addCleanup(server.process.end)
+        alice = self.start(
+            ["simple-client"], server.client_environ("alice", "Alice", directory / "alice")
+        )
+        await alice.sees("Connected as alice", reactor)
+        program = directory / "hello.py"
+        program.write_text(example("On asyncio"))
+        environ = server.client_environ("bot", "Bot", directory / "bot")
+        hello = self.start([sys.executable, str(program)], environ)
+        await alice.sees("bot -> broadcast [VERIFIED]: Hello everyone!", reactor)
+        self.assertEqual(await hello.wait(), 0)
 
     async def test_bot(self) -> None:
         """It answers."""

@@ -120,7 +120,7 @@ class UnreachableTests(EndToEnd):
             lost = self.chat(away, "bob")
             misnamed = self.chat(server, "broadcast")
             untrusting = self.chat(server, "dora", SSL_CERT_FILE="/dev/null")
-            insecure = self.chat(server, "eve", SSL_CERT_FILE="/dev/null", INSECURE_TLS="true")
+            insecure = self.chat(server, "bot", SSL_CERT_FILE="/dev/null", INSECURE_TLS="true")
             insecure.end_of_input()
             clients = (lost, misnamed, untrusting, insecure)
             statuses = await together(*(self.status(client) for client in clients))

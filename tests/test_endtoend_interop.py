@@ -98,13 +98,13 @@ class HTTPTests(EndToEnd):
         self._says(nobody.verify(challenge), 401)
 
     def _refusals(self, server: Server) -> None:
-        eve = Classic(server, "eve")
-        good = eve.registration()
-        self._says(eve.request("POST", "/health"), 405)
+        charlie = Classic(server, "charlie")
+        good = charlie.registration()
+        self._says(charlie.request("POST", "/health"), 405)
         for path in ("/auth/register", "/auth/login", "/auth/login?verify=true"):
-            self._says(eve.request("GET", path), 405)
+            self._says(charlie.request("GET", path), 405)
             for body in (b"", b"{", b"\xff\xfe", b"[" * 5000, b"null", b'{"user_id": 1}'):
-                self._says(eve.request("POST", path, body), 400)
+                self._says(charlie.request("POST", path, body), 400)
         wrong: list[dict[str, Any]] = [
             {"public_key": "key"},
             {"public_key": b64(bytes(31))},
@@ -115,8 +115,10 @@ class HTTPTests(EndToEnd):
             {"user_id": "e" * 65},
         ]
         for change in wrong:
-            self._says(eve.request("POST", "/auth/register", good | change), 400)
-        self.assertEqual(eve.request("GET", "/auth/check-userid/eve").json, {"exists": False})
+            self._says(charlie.request("POST", "/auth/register", good | change), 400)
+        self.assertEqual(
+            charlie.request("GET", "/auth/check-userid/charlie").json, {"exists": False}
+        )
 
     def _plain(self, server: Server) -> None:
         def get(path: str, method: str = "GET") -> Answer:

@@ -78,8 +78,8 @@ class AuthenticityTests(SynchronousTestCase):
     def test_changed(self) -> None:
         """Whatever was changed, the signature is not on this message any more."""
         for changes in (
-            {"sender": "carol"},
-            {"topic": "carol"},
+            {"sender": "charlie"},
+            {"topic": "charlie"},
             {"topic": "broadcast"},
             {"timestamp": "2026-11-22T10:00:01Z"},
             {"client_id": "a2"},

@@ -126,8 +126,8 @@ class GateTests(ServerTests):
         """When there are as many connections as may be, it is a 503; one less, and it is not."""
         self.server = Server(Limits(max_connections=2))
         first, _ = self.connect("alice", "bob")
-        self.server.add_user("carol")
-        self.token = self.server.token("carol")
+        self.server.add_user("charlie")
+        self.token = self.server.token("charlie")
         self.refused(503)
         first.goodbye()
         self.assertEqual(self.upgrade().status, 101)

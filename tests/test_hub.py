@@ -52,8 +52,8 @@ class RegistryTests(SynchronousTestCase):
         self.add("alice2", "bob1", "alice1")
         registry = self.registry
         self.assertEqual((len(registry), sorted(registry.users)), (3, ["alice", "bob"]))
-        self.assertEqual([registry.sessions(u) for u in ("alice", "bob", "carol")], [2, 1, 0])
-        self.assertEqual([u in registry for u in ("alice", "bob", "carol")], [True, True, False])
+        self.assertEqual([registry.sessions(u) for u in ("alice", "bob", "charlie")], [2, 1, 0])
+        self.assertEqual([u in registry for u in ("alice", "bob", "charlie")], [True, True, False])
         self.assertEqual(sorted(self.names(list(registry))), ["alice1", "alice2", "bob1"])
 
     def test_subscribers(self) -> None:
@@ -101,7 +101,7 @@ class RegistryTests(SynchronousTestCase):
         """A user's own sessions, as a copy: whoever goes through them may let them go."""
         self.add("alice1", "bob1", "alice2")
         self.assertEqual(sorted(self.names(self.registry.of("alice"))), ["alice1", "alice2"])
-        self.assertEqual(self.registry.of("carol"), [])
+        self.assertEqual(self.registry.of("charlie"), [])
         for session in self.registry.of("alice"):
             self.registry.discard(session)
         self.assertEqual(self.registry.users, ["bob"])
@@ -134,9 +134,9 @@ class HubTests(SynchronousTestCase):
     """May they, and where to."""
 
     def setUp(self) -> None:
-        self.hub = Hub({"alice", "bob", "carol"}, message_rate=10, message_burst=20)
+        self.hub = Hub({"alice", "bob", "charlie"}, message_rate=10, message_burst=20)
         self.sessions = {}
-        for name in ("alice1", "bob1", "alice2", "bob2", "carol1"):
+        for name in ("alice1", "bob1", "alice2", "bob2", "charlie1"):
             session = self.sessions[name] = make_session(name[:-1])
             self.hub.registry.add(session)
 
@@ -150,12 +150,12 @@ class HubTests(SynchronousTestCase):
 
     def test_offline(self) -> None:
         """Nobody, when the user is not there."""
-        self.assertEqual(self.recipients("alice", "dave"), [])
+        self.assertEqual(self.recipients("alice", "david"), [])
 
     def test_broadcast(self) -> None:
         """Everybody but the sender, whose other sessions do not get it either."""
-        self.assertEqual(self.recipients("alice", "broadcast"), ["bob1", "bob2", "carol1"])
-        self.assertEqual(len(self.recipients("dave", "broadcast")), 5)
+        self.assertEqual(self.recipients("alice", "broadcast"), ["bob1", "bob2", "charlie1"])
+        self.assertEqual(len(self.recipients("david", "broadcast")), 5)
 
     def test_to_oneself(self) -> None:
         """A message to oneself goes to all one's sessions."""
@@ -170,8 +170,8 @@ class HubTests(SynchronousTestCase):
         hub = Hub({"bob"}, 1, 1)
         for topic in ("bob", "broadcast", "server"):
             hub.admit(Message("alice", topic, "hi", ""))
-        error = self.assertRaises(Refused, hub.admit, Message("alice", "mallory", "hi", ""))
-        self.assertEqual(str(error), "Unknown recipient: mallory.")
+        error = self.assertRaises(Refused, hub.admit, Message("alice", "bot", "hi", ""))
+        self.assertEqual(str(error), "Unknown recipient: bot.")
         self.assertEqual(error.code, ErrorCode.UNKNOWN_RECIPIENT)
 
     def test_users_are_looked_up(self) -> None:

@@ -512,4 +512,4 @@ class UserTests(SynchronousTestCase):
         """A user is a value: equal to another of the same fields, and not to be changed."""
         user = identity.User("alice", "Alice", b64(PUBLIC), None, 1.0)
         self.assertEqual(user, identity.User("alice", "Alice", b64(PUBLIC), None, 1.0))
-        self.assertRaises(AttributeError, setattr, user, "user_id", "mallory")
+        self.assertRaises(AttributeError, setattr, user, "user_id", "charlie")

@@ -43,9 +43,8 @@ LAYERS: Final[dict[str, int]] = {
     ),
     **dict.fromkeys(("accounts", "administration", "watch", "logins", "outbox", "websocket"), 2),
     **dict.fromkeys(("gate", "endpoint", "http", "web", "datadir", "reactor", "drain"), 2),
-    **dict.fromkeys(("certificate", "reload", "systemd"), 2),
+    **dict.fromkeys(("certificate", "reload", "systemd", "runner", "extensions", "memory"), 2),
     **dict.fromkeys(("logs", "security", "lag", "metrics", "monitoring", "analytics"), 2),
-    **dict.fromkeys(("runner", "extensions"), 2),
     "service": 3,
     "tap": 4,
 }

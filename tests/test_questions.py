@@ -121,7 +121,7 @@ class HistoryTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
         self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
         self.frames: list[dict[str, Any]] = []
 
@@ -195,11 +195,11 @@ class HistoryTests(ServerTests):
 
     def test_private(self) -> None:
         """Nobody reads what two others say to each other."""
-        carol = self.server.connect_v1("carol")
-        carol.submit("bob", "secret", "c-1")
-        self.bob.submit("carol", "secret", "b-1")
+        charlie = self.server.connect_v1("charlie")
+        charlie.submit("bob", "secret", "c-1")
+        self.bob.submit("charlie", "secret", "b-1")
         self.assertEqual(self.texts(self.ask("bob")), [])
-        self.assertEqual(self.texts(self.ask("carol")), [])
+        self.assertEqual(self.texts(self.ask("charlie")), [])
 
     def test_not_handed_over(self) -> None:
         """A page is no delivery: what was not acknowledged still comes, and is not confirmed."""
@@ -286,7 +286,7 @@ class PresenceTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
         self.alice = self.server.connect_v1("alice")
         self.later()
 
@@ -313,17 +313,17 @@ class PresenceTests(ServerTests):
 
     def test_answer(self) -> None:
         """Everybody who is there, classic clients as well."""
-        self.server.connect("carol")
-        self.assertEqual(self.ask(), {"online": ["alice", "carol"], "last_seen": {}})
+        self.server.connect("charlie")
+        self.assertEqual(self.ask(), {"online": ["alice", "charlie"], "last_seen": {}})
         answer = self.ask(request_id=7, watch=False)
-        self.assertEqual(answer, {"online": ["alice", "carol"], "last_seen": {}, "request_id": 7})
+        self.assertEqual(answer, {"online": ["alice", "charlie"], "last_seen": {}, "request_id": 7})
 
     def test_named(self) -> None:
         """Of those who are named: who is there, and when the others were last, if ever."""
         bob = self.server.connect("bob")
         self.server.advance(3)
         bob.wire.lose()  # at 10:00:04
-        answer = self.ask(users=["alice", "bob", "carol", "nobody"])
+        answer = self.ask(users=["alice", "bob", "charlie", "nobody"])
         self.assertEqual(
             answer, {"online": ["alice"], "last_seen": {"bob": "2026-11-22T10:00:04.000000Z"}}
         )
@@ -373,10 +373,10 @@ class PresenceTests(ServerTests):
         bob = self.server.connect("bob")
         self.later()
         self.ask()
-        self.server.connect("carol")
+        self.server.connect("charlie")
         bob.wire.lose()
         left = {"bob": "2026-11-22T10:00:02.000000Z"}
-        self.assertEqual(self.news(), [self.changed(["carol"], left)])
+        self.assertEqual(self.news(), [self.changed(["charlie"], left)])
 
     def test_comes_back(self) -> None:
         """Who loses their connection and is back at once was never gone."""
@@ -406,10 +406,10 @@ class PresenceTests(ServerTests):
 
     def test_only_those_named(self) -> None:
         """Who asks about some users is told of those."""
-        self.ask(users=["carol"])
+        self.ask(users=["charlie"])
         self.server.connect("bob")
-        self.server.connect("carol")
-        self.assertEqual(self.news(), [self.changed(["carol"], {})])
+        self.server.connect("charlie")
+        self.assertEqual(self.news(), [self.changed(["charlie"], {})])
 
     def test_not_any_more(self) -> None:
         """Asking without `watch` ends it; who never asked is told nothing."""
@@ -431,10 +431,10 @@ class PresenceTests(ServerTests):
     def test_gone_before_the_answer(self) -> None:
         """Who goes before they are answered does not become a watcher."""
         self.server.store.writer.held = True
-        carol = self.server.connect_v1("carol")
-        carol.submit("carol", "occupies the writer", "m-1")
-        carol.send_json({"type": "presence"})
-        carol.wire.lose()
+        charlie = self.server.connect_v1("charlie")
+        charlie.submit("charlie", "occupies the writer", "m-1")
+        charlie.send_json({"type": "presence"})
+        charlie.wire.lose()
         self.server.store.writer.release()
         self.server.advance(1)
         self.assertEqual(self.server.chat._presence._watchers, {})
@@ -444,13 +444,13 @@ class PresenceTests(ServerTests):
         bob = self.server.connect("bob")
         self.later()
         self.server.store.reader.held = True
-        carol = self.server.connect_v1("carol")
-        carol.send_json({"type": "presence"})
+        charlie = self.server.connect_v1("charlie")
+        charlie.send_json({"type": "presence"})
         bob.wire.lose()
         self.server.advance(1)
-        answer, news = carol.frames()
+        answer, news = charlie.frames()
         self.assertEqual(
-            (answer["online"], news["left"].keys()), (["alice", "bob", "carol"], {"bob"})
+            (answer["online"], news["left"].keys()), (["alice", "bob", "charlie"], {"bob"})
         )
 
     def test_stopping(self) -> None:

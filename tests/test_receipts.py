@@ -43,9 +43,9 @@ class ReceiptsTests(SynchronousTestCase):
     def test_by_recipient(self) -> None:
         """One user's acknowledgement says nothing of another's messages."""
         self.sent(1)
-        self.sent(2, topic="carol")
+        self.sent(2, topic="charlie")
         self.assertEqual(len(self.receipts), 2)
-        self.assertEqual([self.arrived(9, "carol"), self.arrived(9, "dave")], [[2], []])
+        self.assertEqual([self.arrived(9, "charlie"), self.arrived(9, "david")], [[2], []])
         self.assertEqual(self.arrived(9), [1])
 
     def test_nobody_waits(self) -> None:
@@ -74,10 +74,10 @@ class ReceiptsTests(SynchronousTestCase):
     def test_left(self) -> None:
         """When the recipient goes, what was on its way is forgotten; a stranger is no error."""
         self.sent(1)
-        self.sent(2, topic="carol")
+        self.sent(2, topic="charlie")
         self.receipts.left("bob", 0)
-        self.receipts.left("dave", 0)
-        self.assertEqual([self.arrived(9), self.arrived(9, "carol")], [[], [2]])
+        self.receipts.left("david", 0)
+        self.assertEqual([self.arrived(9), self.arrived(9, "charlie")], [[], [2]])
 
     def test_after_left(self) -> None:
         """What is handed to them when they come back counts, though its id was there before."""

@@ -39,7 +39,7 @@ class ScreenTests(SynchronousTestCase):
                 self.assertRegex(block[1], re.compile(part, re.MULTILINE))
             status, typed = lines[-2:]
             self.assertRegex(status, r"^ ● alice on localhost:\d+ │ connected .* 2 new$")
-            self.assertEqual(typed, "> @carol Could you open the")
+            self.assertEqual(typed, "> @charlie Could you open the")
 
     def test_put(self) -> None:
         """A screen takes the place of the one before, and nothing else is changed."""

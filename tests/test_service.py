@@ -24,7 +24,7 @@ class RoutingTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.alice, self.bob, self.carol = self.connect("alice", "bob", "carol")
+        self.alice, self.bob, self.charlie = self.connect("alice", "bob", "charlie")
 
     def test_direct(self) -> None:
         """A direct message goes to the user named and nobody else, with an integer id."""
@@ -45,12 +45,12 @@ class RoutingTests(ServerTests):
             },
         )
         self.assertIs(type(message["id"]), int)
-        self.assertEqual((self.alice.messages(), self.carol.messages()), ([], []))
+        self.assertEqual((self.alice.messages(), self.charlie.messages()), ([], []))
 
     def test_broadcast(self) -> None:
         """A broadcast goes to everybody but its sender, and says so in both spellings."""
         self.alice.say("broadcast", "hello, all")
-        for client in (self.bob, self.carol):
+        for client in (self.bob, self.charlie):
             (message,) = client.messages()
             header = message["header"]
             self.assertEqual((header["from"], header["to"]), ("alice", "broadcast"))
@@ -66,7 +66,7 @@ class RoutingTests(ServerTests):
     def test_from_is_the_authenticated_user(self) -> None:
         """Whoever the frame says it is from, it is from who logged in."""
         for to in ("bob", "broadcast"):
-            self.alice.say(to, "I am carol", sender="carol")
+            self.alice.say(to, "I am charlie", sender="charlie")
             (message,) = self.bob.messages()
             self.assertEqual(message["header"]["from"], "alice")
 
@@ -113,7 +113,7 @@ class RoutingTests(ServerTests):
 
     def test_ids_ascend(self) -> None:
         """Ids ascend over all messages, whoever they are for."""
-        for to in ("bob", "carol", "broadcast", "bob"):
+        for to in ("bob", "charlie", "broadcast", "bob"):
             self.alice.say(to, "hi")
         self.assertEqual([message["id"] for message in self.bob.messages()], [1, 3, 4])
 
@@ -135,7 +135,7 @@ class RoutingTests(ServerTests):
         """A broadcast to one user goes nowhere."""
         self.alice.say("bob", "secret", message_type="broadcast")
         self.error(self.alice)
-        self.assertEqual((self.bob.messages(), self.carol.messages()), ([], []))
+        self.assertEqual((self.bob.messages(), self.charlie.messages()), ([], []))
 
     def test_encrypted_broadcast(self) -> None:
         """Broadcasts are never encrypted."""
@@ -456,14 +456,14 @@ class CommitTests(ServerTests):
 
     def test_one_recipients_fault(self) -> None:
         """When one recipient cannot be written to, the others get the message."""
-        (carol,) = self.connect("carol")
+        (charlie,) = self.connect("charlie")
         (faulty,) = self.server.hub.registry.of("bob")
         self.patch(faulty, "_write", None)
         self.alice.say("broadcast", "all")
         self.writer.release()
         self.server.turn()
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
-        self.assertEqual(carol.contents(), ["all"])
+        self.assertEqual(charlie.contents(), ["all"])
 
     def test_a_turn_of_many(self) -> None:
         """Frames that come in one read are stored in two commits at most, in order."""

@@ -69,17 +69,17 @@ class OfflineTests(ServerTests):
     def test_broadcast_before_registration(self) -> None:
         """A broadcast that was sent before a user registered is not for them."""
         self.say("before", to="broadcast")
-        self.server.add_user("carol")
+        self.server.add_user("charlie")
         self.say("after", to="broadcast")
-        self.assertEqual(self.server.connect("carol").contents(), ["after"])
+        self.assertEqual(self.server.connect("charlie").contents(), ["after"])
 
     def test_nobody_else_gets_it_again(self) -> None:
         """What one user gets on connecting, others do not get again."""
-        (carol,) = self.connect("carol")
+        (charlie,) = self.connect("charlie")
         self.say("1", to="broadcast")
-        self.assertEqual(carol.contents(), ["1"])
+        self.assertEqual(charlie.contents(), ["1"])
         self.assertEqual(self.read_and_leave(), ["1"])
-        self.assertEqual(carol.contents(), [])
+        self.assertEqual(charlie.contents(), [])
 
     def test_own_broadcasts(self) -> None:
         """Nobody gets their own broadcasts on connecting."""

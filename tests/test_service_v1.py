@@ -308,9 +308,9 @@ class RotationTests(ServerTests):
 
     def test_announced(self) -> None:
         """Who is there with `wschat.v1`, and has said so, is told; once."""
-        self.server.add_users("alice", "bob", "carol", "dave")
+        self.server.add_users("alice", "bob", "charlie", "david")
         told = [self.server.connect_v1("bob", name) for name in ("desk", "phone")]
-        others = [self.server.connect("carol"), self.server.connect_v1("dave", None)]
+        others = [self.server.connect("charlie"), self.server.connect_v1("david", None)]
         for client in (*told, *others):
             client.frames()
         new = self.rotate()

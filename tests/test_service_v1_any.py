@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import Client, Limits, Server
 from wschat.store import DiskFull
 
-USERS = ("alice", "bob", "carol")
+USERS = ("alice", "bob", "charlie")
 
 
 @dataclasses.dataclass

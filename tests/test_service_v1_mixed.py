@@ -21,7 +21,7 @@ class MixedTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
         self.v1 = self.server.connect_v1("alice")
         self.classic = self.server.connect("bob")
 
@@ -49,12 +49,12 @@ class MixedTests(ServerTests):
 
     def test_same_bytes(self) -> None:
         """What a client of v1 sends reaches a classic one as if a classic one had sent it."""
-        other = self.server.connect("carol")
+        other = self.server.connect("charlie")
         self.v1.submit("bob", "hi", "m-1")
         other.say("bob", "hi")
         one, two = self.classic.messages()
         self.assertEqual(one["header"].pop("from"), "alice")
-        self.assertEqual(two["header"].pop("from"), "carol")
+        self.assertEqual(two["header"].pop("from"), "charlie")
         self.assertEqual((one.pop("id"), two.pop("id")), (1, 2))
         self.assertEqual(one, two)
 
@@ -141,7 +141,7 @@ class MixedTests(ServerTests):
 
     def test_broadcast(self) -> None:
         """A broadcast is written once for each kind of client, and reaches all of both."""
-        other, third = self.server.connect("carol"), self.server.connect_v1("bob")
+        other, third = self.server.connect("charlie"), self.server.connect_v1("bob")
         self.v1.submit("broadcast", "all", "m-1")
         self.assertEqual([self.classic.contents(), other.contents()], [["all"], ["all"]])
         self.assertEqual((contents(third), contents(self.v1)), (["all"], []))

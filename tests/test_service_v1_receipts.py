@@ -101,9 +101,9 @@ class ReceiptTests(ServerTests):
 
     def test_delivered_all_at_once(self) -> None:
         """One acknowledgement is of all before it, of every sender."""
-        bob, carol = self.server.connect_v1("bob"), self.server
-        carol.add_user("carol")
-        other = carol.connect_v1("carol")
+        bob, charlie = self.server.connect_v1("bob"), self.server
+        charlie.add_user("charlie")
+        other = charlie.connect_v1("charlie")
         other.frames()
         self.alice.submit("bob", "1", "m-1")
         other.submit("bob", "2", "m-1")

@@ -80,7 +80,7 @@ class FollowsTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
         self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
         self.server.advance(1)  # everybody's place is saved, and may send four frames
         self.alice.frames()
@@ -174,9 +174,9 @@ class FollowsTests(ServerTests):
     def test_recipient_full(self) -> None:
         """So does what its recipient has no room for."""
         for number in (1, 2):
-            self.alice.submit("carol", str(number), f"m-{number}", follows=f"m-{number - 1}")
+            self.alice.submit("charlie", str(number), f"m-{number}", follows=f"m-{number - 1}")
         self.server.advance(4)
-        self.alice.submit("carol", "3", "m-3", follows="m-2")
+        self.alice.submit("charlie", "3", "m-3", follows="m-2")
         self.alice.submit("bob", "4", "m-4", follows="m-3")
         self.assertEqual(errors(self.alice), [(122, "m-3"), (124, "m-4")])
         self.alice.submit("bob", "4", "m-4")
@@ -185,11 +185,11 @@ class FollowsTests(ServerTests):
     def test_recipient_full_at_once(self) -> None:
         """… also when both come in one commit."""
         for number in (1, 2):
-            self.alice.submit("carol", str(number), f"m-{number}")
+            self.alice.submit("charlie", str(number), f"m-{number}")
         self.server.advance(4)
         self.server.store.writer.held = True
         self.alice.submit("bob", "first", "m-2b")
-        self.alice.submit("carol", "3", "m-3", follows="m-2b")
+        self.alice.submit("charlie", "3", "m-3", follows="m-2b")
         self.alice.submit("bob", "4", "m-4", follows="m-3")
         self.alice.submit("bob", "5", "m-5")
         self.server.store.writer.held = False
@@ -219,7 +219,7 @@ class OfflineLimitTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
 
     def test_v1(self) -> None:
         """A client of v1 gets the code, the wait and the client id; no receipt."""
@@ -254,7 +254,7 @@ class OfflineLimitTests(ServerTests):
             alice.submit("broadcast", str(number), f"b-{number}")
         for number in range(3):
             alice.submit("bob", str(number), f"m-{number}")
-        alice.submit("carol", "hi", "c-1")
+        alice.submit("charlie", "hi", "c-1")
         self.assertEqual(errors(alice), [])
 
     def test_room_again(self) -> None:
@@ -284,9 +284,9 @@ class DiskFullTests(ServerTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server.add_users("alice", "bob", "carol")
+        self.server.add_users("alice", "bob", "charlie")
         self.alice, self.bob = self.server.connect_v1("alice"), self.server.connect_v1("bob")
-        self.classic = self.server.connect("carol")
+        self.classic = self.server.connect("charlie")
         self.server.advance(1)  # everybody's place is saved
         self.alice.frames()
         self.writer = self.server.store.writer
@@ -400,7 +400,7 @@ class DiskFullTests(ServerTests):
         self.assertEqual((self.logged(), self.flushLoggedErrors()), ([], []))
         self.make_room()
         self.server.advance(1)
-        self.assertIn("carol", self.server.store.last_seen())
+        self.assertIn("charlie", self.server.store.last_seen())
 
     def test_acknowledgements(self) -> None:
         """A place that was not saved is saved when there is room, and only then told."""

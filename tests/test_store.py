@@ -149,15 +149,15 @@ class IdempotenceTests(StoreTests):
 
     def test_only_the_senders_own(self) -> None:
         """Two senders may use the same client id."""
-        appended = self.append(named("x"), named("x", sender="carol"))
+        appended = self.append(named("x"), named("x", sender="charlie"))
         self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 2], set()))
 
     def test_whoever_it_is_for(self) -> None:
         """A client id that was used for one recipient names that message for all."""
         self.append(named("x"))
-        appended = self.append(named("x", topic="carol"), named("x", topic="broadcast"))
+        appended = self.append(named("x", topic="charlie"), named("x", topic="broadcast"))
         self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 1], {0, 1}))
-        self.assertEqual(self.contents("carol"), [])
+        self.assertEqual(self.contents("charlie"), [])
 
     def test_exact(self) -> None:
         """Client ids that differ in case only are two."""
@@ -191,7 +191,7 @@ class OfflineLimitTests(StoreTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.add_users("alice", "bob", "carol")
+        self.add_users("alice", "bob", "charlie")
 
     def send(self, *batch: Message, away: tuple[str, ...] = ("bob",)) -> tuple[list[int], set[int]]:
         """The ids, and which of the batch found no room."""
@@ -228,13 +228,13 @@ class OfflineLimitTests(StoreTests):
         """An inbox that is full costs other recipients nothing."""
         self.fill(3)
         ids, full = self.send(
-            make_message("alice", "carol", "1"),
+            make_message("alice", "charlie", "1"),
             make_message("alice", "bob", "2"),
-            make_message("alice", "carol", "3"),
-            away=("bob", "carol"),
+            make_message("alice", "charlie", "3"),
+            away=("bob", "charlie"),
         )
         self.assertEqual((ids, full), ([4, 0, 6], {1}))
-        self.assertEqual(self.contents("carol"), ["1", "3"])
+        self.assertEqual(self.contents("charlie"), ["1", "3"])
 
     def test_repeat_to_a_full_inbox(self) -> None:
         """A message that was stored while there was room is answered with its id."""
@@ -317,7 +317,7 @@ class UserTests(StoreTests):
 
     def test_last_seen(self) -> None:
         """Of users it is known when they were last there, once they were."""
-        self.add_users("alice", "bob", "carol")
+        self.add_users("alice", "bob", "charlie")
         self.assertEqual(self.store.last_seen(), {})
         self.successResultOf(self.store.seen({"alice": NOW, "bob": NOW + 0.5, "ghost": NOW}))
         self.successResultOf(self.store.seen({"alice": NOW + 2}))

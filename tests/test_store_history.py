@@ -12,7 +12,7 @@ from tests.support import NOW, MemoryStore, make_message
 from wschat import store
 from wschat.wire import Message
 
-_PEOPLE = ("alice", "bob", "carol")
+_PEOPLE = ("alice", "bob", "charlie")
 
 
 def conversation(messages: list[Message], user_id: str, peer: str) -> list[str]:
@@ -73,7 +73,7 @@ class HistoryTests(_Walks):
             sender, topic = ("alice", "bob") if n % 2 == 0 else ("bob", "alice")
             self.append(
                 make_message(sender, topic, str(n)),
-                make_message("carol", "bob", "from carol"),
+                make_message("charlie", "bob", "from charlie"),
                 make_message("alice", "broadcast", "for all"),
             )
 
@@ -154,7 +154,7 @@ class HistoryTests(_Walks):
         self.patch(store, "HISTORY_SCAN", 2)
         self.append(
             make_message("alice", "bob", "found"),
-            *(make_message("carol", "bob", "other") for _ in range(5)),
+            *(make_message("charlie", "bob", "other") for _ in range(5)),
         )
         sizes, at = [], None
         while True:
@@ -241,7 +241,7 @@ class FateTests(StoreTests):
 
     def test_unknown(self) -> None:
         """A message that is not stored has no fate, nor has another sender's."""
-        self.append(named("x"), named("z", sender="carol"))
+        self.append(named("x"), named("z", sender="charlie"))
         self.assertEqual(self.fates("y", "z", "x"), {"x": store.Fate(1, False)})
         self.assertEqual(self.fates(), {})
 

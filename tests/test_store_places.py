@@ -43,10 +43,10 @@ class PlaceTests(StoreTests):
     def test_registration_is_after_what_is_stored(self) -> None:
         """Who registers has no part in what was said before, whatever they say that they have."""
         self.fill(3, topic="broadcast")
-        self.add_users("carol")
+        self.add_users("charlie")
         for after in (None, 0, 2, 3):
             self.assertEqual(
-                self.start("carol", "phone", after),
+                self.start("charlie", "phone", after),
                 store.Start(3, True, 3, known=after is not None),
             )
 
@@ -55,8 +55,8 @@ class PlaceTests(StoreTests):
         self.fill(3)
         self.move("bob", 3)
         self.expire(NOW + 1)
-        self.add_users("carol")
-        self.assertEqual(self.start("carol"), store.Start(3, True, 3, known=False))
+        self.add_users("charlie")
+        self.assertEqual(self.start("charlie"), store.Start(3, True, 3, known=False))
 
     def test_new_session(self) -> None:
         """A session that is new begins with what its user has not read with any other."""
@@ -146,8 +146,8 @@ class PageTests(StoreTests):
         self.append(
             make_message("alice", "bob", "1"),
             make_message("alice", "broadcast", "2"),
-            make_message("carol", "bob", "3"),
-            make_message("carol", "broadcast", "4"),
+            make_message("charlie", "bob", "3"),
+            make_message("charlie", "broadcast", "4"),
         )
         self.assertEqual(self.contents("bob"), ["1", "2", "3", "4"])
 
@@ -155,7 +155,7 @@ class PageTests(StoreTests):
         """Neither others' direct messages nor a user's own broadcasts are in it."""
         self.append(
             make_message("bob", "broadcast", "own broadcast"),
-            make_message("alice", "carol", "for carol"),
+            make_message("alice", "charlie", "for charlie"),
             make_message("bob", "alice", "for alice"),
         )
         self.assertEqual(self.contents("bob"), [])
@@ -199,7 +199,7 @@ class PageTests(StoreTests):
     def test_head(self) -> None:
         """The head is the newest message of all, whoever it is for."""
         self.assertEqual(self.page("bob"), store.Page([], 0, True))
-        self.fill(2, topic="carol")
+        self.fill(2, topic="charlie")
         self.assertEqual(self.page("bob"), store.Page([], 2, True))
 
     def test_default_limit(self) -> None:
@@ -224,7 +224,7 @@ class ExpiryTests(StoreTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.add_users("alice", "bob", "carol")
+        self.add_users("alice", "bob", "charlie")
 
     def kept(self, user_id: str = "bob") -> list[int]:
         return [message.id for message in self.page(user_id).messages]
@@ -232,16 +232,16 @@ class ExpiryTests(StoreTests):
     def test_acknowledged(self) -> None:
         """Direct messages go when their recipient has acknowledged them; the others stay."""
         self.fill(4)
-        self.fill(1, topic="carol")
+        self.fill(1, topic="charlie")
         self.move("bob", 3)
         self.assertEqual(self.expire(NOW + 1), 3)
-        self.assertEqual((self.kept(), self.kept("carol")), ([4], [5]))
+        self.assertEqual((self.kept(), self.kept("charlie")), ([4], [5]))
 
     def test_not_by_others(self) -> None:
         """What others have acknowledged, the sender too, does not count."""
         self.fill(2)
         self.move("alice", 2)
-        self.move("carol", 2)
+        self.move("charlie", 2)
         self.assertEqual(self.expire(NOW + 1), 0)
 
     def test_nobodys(self) -> None:
@@ -273,7 +273,7 @@ class ExpiryTests(StoreTests):
         for user_id in ("alice", "bob"):
             self.move(user_id, 2)
         self.assertEqual(self.expire(NOW + 1), 0)
-        self.move("carol", 1)
+        self.move("charlie", 1)
         self.assertEqual(self.expire(NOW + 1), 1)
         self.assertEqual(self.kept("bob"), [2])
 
@@ -304,7 +304,7 @@ class ExpiryTests(StoreTests):
     def test_batches_pass_what_stays(self) -> None:
         """What stays does not keep what comes after it from being removed."""
         self.patch(store, "EXPIRY_BATCH", 2)
-        self.fill(4, topic="carol")
+        self.fill(4, topic="charlie")
         self.fill(3)
         self.move("bob", 7)
         steps = [store.Expired(0, 0, more=True)]
@@ -312,7 +312,7 @@ class ExpiryTests(StoreTests):
             expiring = self.store.expire(NOW + 1, steps[-1].through)
             steps.append(self.successResultOf(expiring))
         expected = [store.Expired(2, 6, more=True), store.Expired(1, 7, more=False)]
-        self.assertEqual((steps[1:], self.kept("carol")), (expected, [1, 2, 3, 4]))
+        self.assertEqual((steps[1:], self.kept("charlie")), (expected, [1, 2, 3, 4]))
 
     def test_ids_are_never_given_again(self) -> None:
         """Once all has expired, the head is where it was, and new messages come after it."""
@@ -353,12 +353,12 @@ class ExpiryTests(StoreTests):
     def test_own_broadcasts(self) -> None:
         """Nobody waits for the sender of a broadcast, who never has it."""
         self.fill(2, topic="broadcast")
-        for user_id in ("bob", "carol"):
+        for user_id in ("bob", "charlie"):
             self.move(user_id, 1)
         self.assertEqual(self.expire(NOW + 1), 1)
         self.move("bob", 2)
         self.assertEqual(self.expire(NOW + 1), 0)
-        self.move("carol", 2)
+        self.move("charlie", 2)
         self.assertEqual(self.expire(NOW + 1), 1)
 
     def test_too_many_sessions(self) -> None:

@@ -33,9 +33,9 @@ class TableTests(WebTests):
         """`/active-users` has who is connected, once each, and who is registered and is not."""
         self.assertEqual(self.get("/active-users").json, {"online": [], "offline": []})
         self.connect("alice", "bob", "alice")
-        self.server.add_user("carol")
+        self.server.add_user("charlie")
         answer = self.check(self.get("/active-users"), 200).json
-        self.assertEqual(answer, {"online": ["alice", "bob"], "offline": ["carol"]})
+        self.assertEqual(answer, {"online": ["alice", "bob"], "offline": ["charlie"]})
 
     def test_check_userid(self) -> None:
         """`/auth/check-userid/{id}` says whether a user exists."""

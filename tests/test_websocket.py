@@ -134,14 +134,14 @@ class WriteTests(ServerTests):
     def test_slow_reader(self) -> None:
         """Who does not read is closed with 4008, gets the rest later, and costs nobody else."""
         self.server = type(self.server)(Limits(outbox_bytes=3000))
-        alice, bob, carol = self.connect("alice", "bob", "carol")
+        alice, bob, charlie = self.connect("alice", "bob", "charlie")
         bob.wire.stall()
         for n in range(10):
             alice.say("broadcast", f"{n}" * 500)
         self.assertEqual(bob.closed_with(), CloseCode.SLOW)
         self.assertEqual(int(CloseCode.SLOW), 4008)
         everything = [f"{n}" * 500 for n in range(10)]
-        self.assertEqual(carol.contents(), everything)
+        self.assertEqual(charlie.contents(), everything)
         bob.wire.lose()
         self.assertEqual(self.server.connect("bob").contents(), everything)
 

@@ -213,7 +213,7 @@ class SubmissionTests(SynchronousTestCase):
 
     def test_spoofed(self) -> None:
         """Nobody speaks as another, and nobody sets what is the server's to set."""
-        message = submit({"from": "mallory", "to": "bob"}, id=99, status="verified")
+        message = submit({"from": "bot", "to": "bob"}, id=99, status="verified")
         self.assertEqual(
             (message.sender, message.id, message.status), ("alice", 0, Status.DELIVERED)
         )

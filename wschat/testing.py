@@ -9,21 +9,19 @@ each time.  docs/sdk.md has an example; no program that runs imports this.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
-from twisted.internet import error
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IProtocolFactory,
     IStreamClientEndpoint,
-    ITransport,
 )
 from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, FileBodyProducer
+from twisted.web.iweb import IAgentEndpointFactory
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
@@ -34,7 +32,7 @@ from wschat.analytics import Analytics
 from wschat.client.accounts import Accounts as ClientAccounts
 from wschat.client.chat import Chat
 from wschat.client.dialler import Dialler
-from wschat.client.handlers import Message, call_in_thread, out_of_thread
+from wschat.client.handlers import Message, call_in_thread, check_may_block, out_of_thread
 from wschat.client.listener import Listener
 from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
@@ -44,6 +42,7 @@ from wschat.http import ChatSite
 from wschat.hub import Hub
 from wschat.identity import PrivateKey
 from wschat.limits import Occupancy
+from wschat.memory import Endpoint
 from wschat.meters import Meters
 from wschat.runner import Outcome, Runner
 from wschat.security import Security
@@ -55,9 +54,6 @@ Result = TypeVar("Result")
 NOW: Final = 1795341600.0
 
 SECRET: Final = "a secret of thirty-two bytes, or more"  # noqa: S105  # nobody is kept out by it
-
-#: What one read gives at most, and what may wait to be read before its writer is paused, in bytes.
-_READ: Final = 65536
 
 
 @dataclasses.dataclass
@@ -315,7 +311,7 @@ class World:
 
     def endpoint(self) -> IStreamClientEndpoint:
         """The way to the server, for whatever speaks HTTP or WebSocket."""
-        return _Endpoint(self)
+        return Endpoint(self.clock, self.server.secure, lambda: self.reachable)
 
 
 class _Inline:
@@ -323,6 +319,7 @@ class _Inline:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._home = threading.get_ident()
 
     def run(self, function: Callable[[Message], Any], message: Message) -> Deferred[Any]:
         result: Deferred[Any] = Deferred()
@@ -330,6 +327,7 @@ class _Inline:
         return result
 
     def blocking(self, function: Callable[[], Deferred[Any]]) -> Any:
+        check_may_block(self._home)
         with out_of_thread():
             return self._world.run(function())
 
@@ -342,22 +340,29 @@ class _Accounts(ClientAccounts):
 
     def __init__(self, world: World, settings: Settings, key: PrivateKey) -> None:
         super().__init__(world.clock, settings, key)
-        self._agent = _Agent(world)
+        self._agent = agent = _Agent.usingEndpointFactory(world.clock, _Endpoints(world))
+        agent.clock = world.clock
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Wherever an agent is to go, it goes to the server in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
+        return self._world.endpoint()
 
 
 class _Agent(Agent):
     """An agent whose bodies are sent by the clock in memory, not by the real reactor."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.clock)
-        self._world = world
-
-    def _getEndpoint(self, uri: object) -> IStreamClientEndpoint:
-        return self._world.endpoint()
+    clock: Clock
 
     def request(self, method: bytes, uri: bytes, headers: Any = None, body: Any = None) -> Any:
         if body is not None:
-            cooperator = Cooperator(scheduler=lambda work: self._world.clock.callLater(0, work))
+            cooperator = Cooperator(scheduler=lambda work: self.clock.callLater(0, work))
             body = FileBodyProducer(body._inputFile, cooperator)
         return super().request(method, uri, headers, body)
 
@@ -390,128 +395,3 @@ class _Timer:
         self, delay: float, function: Callable[..., object], *args: Any, **named: Any
     ) -> IDelayedCall:
         return self._clock.callLater(delay, function, *args, **named)
-
-
-@implementer(IStreamClientEndpoint)
-class _Endpoint:
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        if not self._world.reachable:
-            return fail(error.ConnectionRefusedError())
-        ends = _End(self._world.clock), _End(self._world.clock)
-        ends[0].peer, ends[1].peer = ends[1], ends[0]
-        address = IPv4Address("TCP", "203.0.113.5", 50000)
-        protocols: list[Any] = [
-            factory.buildProtocol(address)
-            for factory in (protocolFactory, self._world.server.secure)
-        ]
-        for end, protocol in zip(ends, protocols, strict=True):
-            end.protocol = protocol
-        for end, protocol in reversed(list(zip(ends, protocols, strict=True))):
-            protocol.makeConnection(end)
-        return succeed(protocols[0])
-
-
-@implementer(ITransport)
-class _End:
-    """One end of a connection."""
-
-    peer: _End
-    protocol: Any
-
-    def __init__(self, clock: MemoryClock) -> None:
-        self._clock = clock
-        self._came = bytearray()
-        self._end: Exception | None = None  # what comes behind that
-        self._producer: Any = None
-        self._producer_paused = False
-        self._paused = False
-        self._scheduled = False
-        self.connected = True
-        self.disconnecting = False
-
-    def write(self, data: bytes) -> None:
-        if not self.connected or self.disconnecting:
-            return
-        self.peer._came += data
-        self.peer._schedule()
-        if len(self.peer._came) > _READ and self._producer and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        self.write(b"".join(data))
-
-    def loseConnection(self) -> None:
-        if not self.disconnecting:
-            self.disconnecting = True
-            self.peer._end = error.ConnectionDone()
-            self.peer._schedule()
-            self._clock.callLater(0, self._lost, error.ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.disconnecting = True
-        self._clock.callLater(0, self._lost, error.ConnectionAborted())
-        self._clock.callLater(0, self.peer._lost, error.ConnectionLost())
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._producer = producer
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-        self._producer_paused = False
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self._schedule()
-
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
-    def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "203.0.113.5", 50000)
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "203.0.113.1", 443)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        pass
-
-    def _schedule(self) -> None:
-        if not self._scheduled and (self._came or self._end):
-            self._scheduled = True
-            self._clock.callLater(0, self._read)
-
-    def _read(self) -> None:
-        self._scheduled = False
-        if self._paused or not self.connected:
-            return
-        if self._came:
-            data = bytes(self._came[:_READ])
-            del self._came[:_READ]
-            self.protocol.dataReceived(data)
-            self.peer._flow()
-        elif self._end is not None:
-            self._lost(self._end)
-        self._schedule()
-
-    def _flow(self) -> None:
-        if self._producer_paused and self._producer and len(self.peer._came) <= _READ:
-            self._producer_paused = False
-            self._producer.resumeProducing()
-
-    def _lost(self, reason: Exception) -> None:
-        if self.connected:
-            self.connected = False
-            self.disconnecting = True
-            if self._producer is not None:
-                self._producer.stopProducing()
-            self.protocol.connectionLost(Failure(reason))

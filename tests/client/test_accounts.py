@@ -206,7 +206,7 @@ class ScriptedTests(ClientTests):
 
     async def test_forgotten(self) -> None:
         """Whom the program wants to know anew is asked about again, or everybody."""
-        for user_id in ("bob", "carol", None):
+        for user_id in ("bob", "charlie", None):
             await self.key_of()
             self.accounts.forget(user_id)
         await self.key_of()
@@ -234,18 +234,18 @@ class ScriptedTests(ClientTests):
     async def test_forgets(self) -> None:
         """Only so many users are remembered; the oldest is forgotten first."""
         self.patch(module, "_REMEMBERED", 1)
-        carol = {"user_id": "carol", "public_key": PrivateKey.generate().public_key}
-        self.script.answers["/auth/users/carol"] = (200, carol)
-        for user_id in ("bob", "carol", "carol", "bob"):
+        charlie = {"user_id": "charlie", "public_key": PrivateKey.generate().public_key}
+        self.script.answers["/auth/users/charlie"] = (200, charlie)
+        for user_id in ("bob", "charlie", "charlie", "bob"):
             await self.key_of(user_id)
-        expected = [f"/auth/users/{user_id}" for user_id in ("bob", "carol", "bob")]
+        expected = [f"/auth/users/{user_id}" for user_id in ("bob", "charlie", "bob")]
         self.assertEqual(self.script.paths(), expected)
 
     async def test_nobody(self) -> None:
         """Who has no account may have one soon: it is asked again."""
         for _ in range(2):
-            self.assertIsNone(await self.accounts.user("carol"))
-        self.assertEqual(self.script.paths(), ["/auth/users/carol"] * 2)
+            self.assertIsNone(await self.accounts.user("charlie"))
+        self.assertEqual(self.script.paths(), ["/auth/users/charlie"] * 2)
 
 
 class ProblemTests(SynchronousTestCase):

@@ -92,6 +92,20 @@ class AutomatedTests(QuickTests):
         self.clock.advance(30)
         self.assertIn("; handled: ping 2, text 2, metrics 1\n", self.notes)
 
+    async def test_no_answer(self) -> None:
+        """What cannot be answered is said, and is no fault of its own at the end."""
+        self.start()
+        made = self.automated()
+        bob, _ = await self.connected("bob")
+        bob.send("robot", '{"type": "ping", "id": "' + "\u00e4" * 8000 + '"}')
+        bob.send("robot", '{"type": "ping"}')
+        await bob.command("ping")
+        while made._kinds["ping"] < 2:
+            await made._client.command("ping")
+        self.assertIn("* No answer to bob: Too long", self.notes)
+        made.dataReceived(b"/quit\n")
+        self.assertEqual(await made.done, Exit.DONE)
+
     async def test_own(self) -> None:
         """What it said itself is no message to it."""
         self.start()

@@ -12,19 +12,15 @@ from wschat.client import (
     Chat,
     ChatClosed,
     CommandFailed,
-    ConnectionProblem,
     DeliveryUnknown,
     Message,
     MessageRefused,
     QueueFull,
-    RequestRefused,
     SessionOver,
     State,
     connect,
 )
 from wschat.client.receipts import UNDELIVERED
-from wschat.client.settings import SettingsError
-from wschat.identity import BadKey, PrivateKey
 
 
 class ChatTests(QuickTests):
@@ -230,40 +226,6 @@ class StateTests(ChatTests):
         await alice.close()
         self.assertEqual(alice.metrics.errors, len(told))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(told))
-
-    async def test_unreachable(self) -> None:
-        """Without a server `connect` fails, and nothing goes on."""
-        connecting = connect("alice", "localhost:1", **self.own)
-        await self.assertFailure(connecting, ConnectionProblem)
-
-    async def test_wrong(self) -> None:
-        """What is given wrong fails before anything is done."""
-        wrong: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
-            (SettingsError, {"user_id": "no body"}),
-            (SettingsError, {"server": "http://x"}),
-            (SettingsError, {"encryption": "perhaps"}),
-            (BadKey, {"key": "abc"}),
-        )
-        for error, given in wrong:
-            await self.assertFailure(connect(**{"user_id": "alice", **given, **self.own}), error)
-
-    async def test_key(self) -> None:
-        """A key that is given is the user's; it is who they are."""
-        self.start()
-        key = PrivateKey.generate()
-        alice = await self.chat("alice", key=key)
-        await alice.close()
-        await self.chat("alice", key=key.to_text())
-        other = Deferred.fromCoroutine(self.chat("alice", key=PrivateKey.generate()))
-        await self.assertFailure(other, RequestRefused)
-
-    async def test_without_waiting(self) -> None:
-        """Without waiting a chat goes on trying, and is closed all the same."""
-        alice = await self.chat("alice", port=1, wait=False)
-        said = alice.broadcast("early")
-        await alice.close()
-        await self.assertFailure(said, ChatClosed)
-        self.assertIs(alice.state, State.DISCONNECTED)
 
     async def test_closed(self) -> None:
         """After the end nothing is said, and loops end; to close again does nothing."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from wschat.client.completion import complete
 from wschat.client.console import COMMANDS
 
-PEOPLE = ("bob", "anna", "bo")
+PEOPLE = ("bob", "alice", "bot")
 
 
 class CompleteTests(SynchronousTestCase):
@@ -19,8 +19,8 @@ class CompleteTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Behind an @ come names, in the order in which they are given, and a space."""
-        self.assertEqual(self.completed("@"), ["@bob ", "@anna ", "@bo "])
-        self.assertEqual(self.completed("@b"), ["@bob ", "@bo "])
+        self.assertEqual(self.completed("@"), ["@bob ", "@alice ", "@bot "])
+        self.assertEqual(self.completed("@b"), ["@bob ", "@bot "])
         self.assertEqual(self.completed("@x"), [])
 
     def test_commands(self) -> None:
@@ -32,8 +32,8 @@ class CompleteTests(SynchronousTestCase):
     def test_arguments(self) -> None:
         """Behind a command that is about a user come names."""
         for name in ("whois", "fingerprint", "trust", "history"):
-            self.assertEqual(self.completed(f"/{name} b"), [f"/{name} bob", f"/{name} bo"])
-            self.assertEqual(self.completed(f"/{name} @a"), [f"/{name} @anna"])
+            self.assertEqual(self.completed(f"/{name} b"), [f"/{name} bob", f"/{name} bot"])
+            self.assertEqual(self.completed(f"/{name} @a"), [f"/{name} @alice"])
 
     def test_nothing(self) -> None:
         """Nothing else is completed: not texts, and not what only looks like a command."""

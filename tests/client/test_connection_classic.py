@@ -55,7 +55,7 @@ class ScriptedTests(QuickTests):
         end.deliver("other", header={"signature": other.sign(b'"other"')})
         end.deliver("junk", header={"signature": "?"})
         end.deliver("none")
-        end.deliver("good", sender="carol", header={"signature": good})
+        end.deliver("good", sender="charlie", header={"signature": good})
         await ear.until(lambda: len(ear.messages) == 6)
         verdicts = [heard.verified for heard in ear.messages]
         self.assertEqual(verdicts, [True, False, False, False, False, False])
@@ -116,7 +116,7 @@ class ScriptedTests(QuickTests):
         client, ear, _ = await self.talk()
         self.assertFalse(client.gives_receipts)
         await self.assertFailure(Deferred.fromCoroutine(client.history("bob")), ValueError)
-        early, _ = self.client("carol", port=self.script.port)
+        early, _ = self.client("charlie", port=self.script.port)
         await self.assertFailure(Deferred.fromCoroutine(early.presence()), ValueError)
         self.assertEqual((ear.stored_ids, self.script.frames), ([], []))
 

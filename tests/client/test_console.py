@@ -27,7 +27,7 @@ class ParseTests(SynchronousTestCase):
         for line, meaning in (
             ("@bob hello", Direct("bob", "hello")),
             ("  @bob   hello  there \r", Direct("bob", "hello  there")),
-            ("@bob @carol !x", Direct("bob", "@carol !x")),
+            ("@bob @charlie !x", Direct("bob", "@charlie !x")),
             ("!hello", Broadcast("hello")),
             ("! hello you ", Broadcast("hello you")),
             ("/users", Slash("users")),
@@ -100,7 +100,7 @@ class UserTests(SynchronousTestCase):
         """A user id, with an @ or without; anything else is answered with what would do."""
         for rest in ("bob", "@bob"):
             self.assertEqual(console.parse_user(Slash("whois", rest)), "bob")
-        for rest in ("", "a/b", "bob carol", "server"):
+        for rest in ("", "a/b", "bob charlie", "server"):
             error = self.assertRaises(NotUnderstood, console.parse_user, Slash("whois", rest))
             self.assertIn("/whois USER", str(error))
 
@@ -144,6 +144,18 @@ class VisibleTests(SynchronousTestCase):
         """Text of any language is shown as it is."""
         text = "Gr\u00fc\u00dfe, \u65e5\u672c, \u0639\u0631\u0628\u064a, \U0001f600 \\ '"
         self.assertEqual(console.visible(text), text)
+
+    def test_invisible(self) -> None:
+        """What takes no place at all is spelt out, but for what joins letters and emoji."""
+        for character in "\u00ad\u180e\u200b\u2060\u2064\ufeff\ud800":
+            shown = console.visible(f"bo{character}b")
+            self.assertEqual(shown, "bo" + character.encode("unicode_escape").decode() + "b")
+            shown.encode()
+        for text in (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\U0001f468\u200d\U0001f467",
+        ):
+            self.assertEqual(console.visible(text), text)
 
     def test_control(self) -> None:
         """Every control character, C0 and C1, is spelt out."""

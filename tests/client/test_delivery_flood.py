@@ -89,12 +89,12 @@ class FloodTests(ChatTests):
                 waiting: Deferred[None] = Deferred()
                 poured.chainDeferred(waiting)
                 await waiting
-            await bob.send("carol", f"{message.text}!")
+            await bob.send("charlie", f"{message.text}!")
             texts.append(message.text)
             if len(texts) == count:
                 finished.callback(None)
 
-        await self.chat("carol")
+        await self.chat("charlie")
         await self.pour(alice, "bob", count)
         poured.callback(None)
         await finished

@@ -22,7 +22,7 @@ TOLD: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("refused", ("no", None)),
     ("delayed", ("later", "a")),
     ("incomplete", ()),
-    ("presence_changed", (["bob"], {"carol": ""})),
+    ("presence_changed", (["bob"], {"charlie": ""})),
     ("key_changed", ("bob", "1", "2")),
     ("key_rotated", ("bob", "1", "2")),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
-from scripts.processes import Process, Server
+from scripts.processes import PROGRAMS, Process, Server
 from scripts.pseudo_terminal import PseudoTerminal
 from tests.client.support import ClientTests, Script
 from wschat.identity import PrivateKey, sign_content
@@ -101,9 +102,9 @@ class FullScreenTests(TestCase):
         await self.serve()
         alice = self.terminal()
         await alice.sees("on line 2")
-        carol = self.person("carol")
+        charlie = self.person("charlie")
         await alice.sees("on line 3")
-        carol.says("/quit")
+        charlie.says("/quit")
         await alice.sees("away")
         self.assertIn("on line 2", alice.text)
 
@@ -210,6 +211,36 @@ class FullScreenTests(TestCase):
         alice.signal("TERM")
         self.assertEqual(await alice.wait(), 0)
         self.assertIn(b"\x1b[?1049l", alice.written)
+
+    async def test_hang_up(self) -> None:
+        """When the terminal is gone it ends, also when it was told not to hear of that."""
+        await self.serve()
+        alice = self.terminal()
+        await alice.sees("● alice on localhost")
+        alice.signal("HUP")
+        self.assertEqual(await alice.wait(), 0)
+        for program in ("advanced-client", "simple-client"):
+            given = self.server.client_environ("alice", "Alice", self.home / "alice")
+            deaf = f"trap '' HUP; exec {PROGRAMS / program}"
+            alice = PseudoTerminal.start(reactor, ["/bin/sh", "-c", deaf], given, *SMALL)
+            self.addCleanup(alice.end)
+            await alice.sees("alice on localhost")
+            alice.hang_up()
+            self.assertEqual(await alice.wait(), 0)
+
+    async def test_suspended(self) -> None:
+        """Ctrl+Z leaves the terminal to whoever started it, until it is told to go on."""
+        await self.serve()
+        alice = self.terminal()
+        await alice.sees("● alice on localhost")
+        alice.presses("ctrl-z")
+        await alice.until(lambda: b"\x1b[?1049l" in alice.written, "the terminal as it was")
+        waking = LoopingCall(alice.signal, "CONT")  # it may not sleep yet
+        waking.start(0.1)
+        self.addCleanup(waking.stop)
+        await alice.sees("● alice on localhost")
+        alice.enters("!here again")
+        await alice.sees("here again ✓")
 
     async def test_no_server(self) -> None:
         """Without a server it ends with 3, and says so on the terminal that was there before."""

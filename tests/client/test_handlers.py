@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from wschat import wire
@@ -86,10 +87,10 @@ class FilterTests(SynchronousTestCase):
     def test_conditions(self) -> None:
         """Each condition lets through what it says, and only that."""
         signed, said = make(worth=Authenticity.ENVELOPE), make(to="broadcast")
-        order = make('{"type": "order"}', sender="carol")
+        order = make('{"type": "order"}', sender="charlie")
         for which, accepted in (
             (Filter(sender="bob"), [signed, said]),
-            (Filter(sender=("bob", "carol")), [signed, said, order]),
+            (Filter(sender=("bob", "charlie")), [signed, said, order]),
             (Filter(sender="bo"), []),
             (Filter(direct=True), [signed, order]),
             (Filter(direct=False), [said]),
@@ -138,7 +139,7 @@ class HandlersTests(SynchronousTestCase):
         self.successResultOf(self.handlers.handle(make("a")))
         self.assertEqual([name for name, _ in self.told], ["first", "second", "third"])
         self.told.clear()
-        self.successResultOf(self.handlers.handle(make("b", sender="carol")))
+        self.successResultOf(self.handlers.handle(make("b", sender="charlie")))
         self.assertEqual([name for name, _ in self.told], ["first", "second", "fourth"])
 
     def test_objects(self) -> None:
@@ -158,7 +159,7 @@ class HandlersTests(SynchronousTestCase):
 
         self.handlers.add(Picky(), Filter(sender="bob"))
         self.handlers.add(Called(), Filter())
-        for message in (make("a"), make("b"), make("a", sender="carol")):
+        for message in (make("a"), make("b"), make("a", sender="charlie")):
             self.successResultOf(self.handlers.handle(message))
         self.assertEqual(told, ["picky", "called", "called", "called"])
         self.assertRaises(TypeError, self.handlers.add, 7, Filter())
@@ -191,7 +192,7 @@ class HandlersTests(SynchronousTestCase):
         """A sender's messages come one after another; those of others do not wait for them."""
         self.handlers.add(self.slow, Filter())
         first, second = (self.handlers.handle(make(text)) for text in ("1", "2"))
-        other = self.handlers.handle(make("other", sender="carol"))
+        other = self.handlers.handle(make("other", sender="charlie"))
         self.assertEqual(len(self.waiting), 2)
         self.waiting[1].callback(None)
         self.successResultOf(other)
@@ -253,10 +254,22 @@ class ThreadsTests(TestCase):
         here = threading.get_ident()
 
         def call() -> Deferred[tuple[int, str]]:
-            check_thread()
+            check_thread(here)
             return succeed((threading.get_ident(), "done"))
 
         result = await self.threads.run(lambda message: self.threads.blocking(call), make())
         self.assertEqual(result, (here, "done"))
-        wrong = self.threads.run(lambda message: check_thread(), make())
+        wrong = self.threads.run(lambda message: check_thread(here), make())
         await self.assertFailure(wrong, RuntimeError)
+        self.assertRaises(RuntimeError, self.threads.blocking, call)
+
+    async def test_other_thread(self) -> None:
+        """A thread of the program's own goes the same way to the reactor."""
+        here = threading.get_ident()
+        self.assertEqual(await deferToThread(self.threads.blocking, lambda: succeed(7)), 7)
+        await self.assertFailure(deferToThread(check_thread, here), RuntimeError)
+
+    async def test_hanging(self) -> None:
+        """A function that hangs keeps no program from ending."""
+        daemons = self.threads.run(lambda message: threading.current_thread().daemon, make())
+        self.assertTrue(await daemons)

@@ -13,7 +13,7 @@ from prompt_toolkit.output import ColorDepth, DummyOutput
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.test_screen import TIME, said
-from wschat.client.layout import application
+from wschat.client.layout import MAX_LINE, application
 from wschat.client.screen import Screen
 
 
@@ -34,8 +34,9 @@ class LayoutTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.screen = Screen("alice", "localhost:8443")
-        self.screen.people(["alice", "bob", "bobby"])
+        self.screen.people(["alice", "bob", "bot"])
         self.typed: list[str] = []
+        self.too_long: list[int] = []
         self.kept = False
 
     def run_with(self, keys: str, *, coloured: bool = True, columns: int = 80) -> Application[None]:
@@ -52,6 +53,7 @@ class LayoutTests(SynchronousTestCase):
             one = application(
                 self.screen,
                 typed=typed,
+                too_long=self.too_long.append,
                 status=lambda width: [("", "x" * width)],
                 end=lambda: made.pop().exit(),
                 coloured=coloured,
@@ -72,7 +74,14 @@ class LayoutTests(SynchronousTestCase):
     def test_tab(self) -> None:
         """Tab takes the first name or command that fits, and then the next."""
         self.run_with("@bo\thi\r@bo\t\thi\r/he\t\r/\t\x15nothing\t\r")
-        self.assertEqual(self.typed, ["@bob hi", "@bobby hi", "/help", "nothing"])
+        self.assertEqual(self.typed, ["@bob hi", "@bot hi", "/help", "nothing"])
+
+    def test_paste(self) -> None:
+        """A line takes what is pasted, but not more than can be said."""
+        paste = "\x1b[200~{}\x1b[201~"
+        self.run_with(paste.format("@bob two\r\nlines") + paste.format("x" * MAX_LINE) + "!\r")
+        self.assertEqual(self.typed, ["@bob two\nlines!"])
+        self.assertEqual(self.too_long, [MAX_LINE])
 
     def test_colours(self) -> None:
         """Without colours there are none."""

@@ -27,7 +27,7 @@ class ListenerTests(SynchronousTestCase):
             listener.stored("a.client.id", 7),
             listener.delivered("a.client.id", 7),
             listener.incomplete(),
-            listener.presence_changed(["bob"], {"carol": "2026-11-22T10:00:00Z"}),
+            listener.presence_changed(["bob"], {"charlie": "2026-11-22T10:00:00Z"}),
             listener.key_changed("bob", "12345", "54321"),
             listener.key_rotated("bob", "12345", "54321"),
         ):

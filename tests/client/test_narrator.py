@@ -52,7 +52,7 @@ class NarratorTests(SynchronousTestCase):
         self.narrator().key_changed("bob", "111", "222")
         self.assertIn("* !!! The server has other keys for bob", self.notes)
         self.assertIn("/trust bob 222\n", self.notes)
-        self.narrator().key_rotated("carol", "333", "444")
+        self.narrator().key_rotated("charlie", "333", "444")
         self.assertIn("444", self.notes)
         self.assertEqual(self.lines, [])
 

@@ -23,14 +23,14 @@ INVALID, NONE = Authenticity.INVALID, Authenticity.NONE
 
 
 class LiarTests(QuickTests):
-    """Alice and bob, and a server between them that mallory runs."""
+    """Alice and bob, and a server between them that charlie runs."""
 
     policy = Encryption.PREFERRED
 
     def setUp(self) -> None:
         super().setUp()
         self.liar = Liar(self)
-        self.keys = {name: PrivateKey.generate() for name in ("alice", "bob", "mallory")}
+        self.keys = {name: PrivateKey.generate() for name in ("alice", "bob", "charlie")}
         self.file = Path(self.mktemp()).absolute()
 
     async def meet(self) -> None:
@@ -157,10 +157,10 @@ class MessageTests(LiarTests):
         self.liar.past = self.liar.numbered(self.liar.kept[1])
         await self.alice.history("bob")
         redirected = copy.deepcopy(self.liar.kept[1])
-        redirected["header"].update(to="mallory")
+        redirected["header"].update(to="charlie")
         del redirected["header"]["envelope_signature"]
         self.liar.past = self.liar.numbered(redirected)
-        (heard,) = (await self.alice.history("mallory")).messages
+        (heard,) = (await self.alice.history("charlie")).messages
         self.assertIs(heard.authenticity, INVALID)
 
     async def test_altered(self) -> None:
@@ -185,9 +185,9 @@ class MessageTests(LiarTests):
     async def test_redirected(self) -> None:
         """What bob said to somebody else, he did not say to alice."""
         await self.meet()
-        await self.person("mallory")
+        await self.person("charlie")
         self.liar.twist = lambda frame: []
-        await self.says(self.bob, "mallory", "I love you")
+        await self.says(self.bob, "charlie", "I love you")
         await self.says(self.bob, "broadcast", "sold")
         to_mallory, to_all = (copy.deepcopy(frame) for frame in self.liar.kept[-2:])
         self.assertIs(await self.verdict(to_mallory), INVALID)  # as it is
@@ -198,9 +198,9 @@ class MessageTests(LiarTests):
     async def test_forged(self) -> None:
         """What bob has not said is not his, whoever signs it; nor does it change his key."""
         await self.meet()
-        mallory = self.keys["mallory"]
-        self.assertIs(await self.verdict(self.by(mallory, "forged")), INVALID)
-        as_mallory = self.by(mallory, "hers", "mallory")
+        charlie = self.keys["charlie"]
+        self.assertIs(await self.verdict(self.by(charlie, "forged")), INVALID)
+        as_mallory = self.by(charlie, "hers", "charlie")
         as_mallory["header"]["from"] = "bob"
         self.assertIs(await self.verdict(as_mallory), INVALID)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
@@ -244,7 +244,7 @@ class MessageTests(LiarTests):
         altered["header"]["timestamp"] = "2020-01-01T00:00:00Z"
         stripped = copy.deepcopy(last)
         del stripped["header"]["envelope_signature"]
-        forged = self.by(self.keys["mallory"], "forged")
+        forged = self.by(self.keys["charlie"], "forged")
         mine = copy.deepcopy(self.liar.kept[1])
         told = [first, mine, altered, stripped, forged, last, first]
         self.liar.past = self.liar.numbered(*told)
@@ -258,7 +258,7 @@ class MessageTests(LiarTests):
         """What alice and bob said is no part of a conversation with somebody else, nor public."""
         await self.meet()
         self.liar.past = self.liar.numbered(*self.liar.kept)
-        for peer in ("mallory", "broadcast"):
+        for peer in ("charlie", "broadcast"):
             page = await self.alice.history(peer)
             self.assertEqual([heard.authenticity for heard in page.messages], [INVALID] * 2)
 
@@ -267,7 +267,7 @@ class MessageTests(LiarTests):
         await self.meet()
         asked = self.liar.paths().count("/auth/users/bob")
         for number in range(10):
-            frame = self.by(self.keys["mallory"], f"forged {number}")
+            frame = self.by(self.keys["charlie"], f"forged {number}")
             self.assertIs(await self.verdict(frame), INVALID)
         self.assertLessEqual(self.liar.paths().count("/auth/users/bob"), asked + 1)
 
@@ -275,7 +275,7 @@ class MessageTests(LiarTests):
         """A server that says nothing of bob's keys does not make a bad message better."""
         await self.meet()
         self.liar.answers["/auth/users/bob"] = (500, b"")
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
 
 
@@ -283,9 +283,9 @@ class KeyTests(LiarTests):
     """Lies about keys."""
 
     async def swap(self) -> None:
-        """They have met; then the server hands out mallory's keys as bob's."""
+        """They have met; then the server hands out charlie's keys as bob's."""
         await self.meet()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         await self.again()
 
     async def test_not_sealed_for(self) -> None:
@@ -302,14 +302,14 @@ class KeyTests(LiarTests):
     async def test_signed_by_it(self) -> None:
         """What the new key signs is not bob's; what his own does still is."""
         await self.swap()
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         self.assertEqual(len(self.ear.key_changes), 1)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
 
     async def test_in_the_middle(self) -> None:
         """Who opens and seals anew on the way is noticed on both sides."""
         await self.meet()
-        mallory = self.keys["mallory"]
+        charlie = self.keys["charlie"]
 
         def twist(frame: Frame) -> list[Frame]:
             sender, to = frame["header"]["from"], frame["header"]["to"]
@@ -318,7 +318,7 @@ class KeyTests(LiarTests):
             message.client_id = frame["header"]["client_id"]
             message.encrypted_key = sealed.encrypted_key
             message.encryption_nonce = sealed.encryption_nonce
-            envelope.sign(mallory, message)
+            envelope.sign(charlie, message)
             frame["header"].update(
                 encrypted_key=message.encrypted_key,
                 encryption_nonce=message.encryption_nonce,
@@ -338,9 +338,9 @@ class KeyTests(LiarTests):
         """Bob's keys are known to alice's next process as well."""
         await self.meet()
         await self.alice.stop()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.alice, self.ear = await self.person("alice", known_users=self.file)
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         await self.says(self.alice, "bob", "secret")
         self.assertEqual((len(self.ear.refusals), len(self.ear.key_changes)), (1, 1))
 
@@ -356,7 +356,7 @@ class KeyTests(LiarTests):
     async def test_only_sealing_key(self) -> None:
         """The key to seal with is pinned like the one that signs."""
         await self.meet()
-        self.liar.lies["bob"] = {"x25519_public_key": self.keys["mallory"].x25519_public_key}
+        self.liar.lies["bob"] = {"x25519_public_key": self.keys["charlie"].x25519_public_key}
         await self.again()
         await self.says(self.alice, "bob", "secret")
         self.assertEqual((len(self.ear.refusals), len(self.ear.key_changes)), (1, 1))
@@ -366,7 +366,7 @@ class KeyTests(LiarTests):
         self.alice, _ = await self.person("alice")
         self.bob, _ = await self.person("bob")
         honest = await self.bob.fingerprint("alice")
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.assertNotEqual(await self.alice.fingerprint("bob"), honest)
 
     async def test_nonsense(self) -> None:
@@ -402,8 +402,8 @@ class KeyTests(LiarTests):
             raise RuntimeError("a listener's fault")
 
         self.patch(self.ear, "key_changed", fails)
-        self.liar.swap("bob", self.keys["mallory"])
-        self.assertIs(await self.verdict(self.by(self.keys["mallory"], "forged")), INVALID)
+        self.liar.swap("bob", self.keys["charlie"])
+        self.assertIs(await self.verdict(self.by(self.keys["charlie"], "forged")), INVALID)
         self.assertIs(await self.verdict(self.by(self.keys["bob"], "his")), ENVELOPE)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
@@ -438,7 +438,7 @@ class TrustTests(LiarTests):
         self.assertEqual((found.trusted, found.pinned), (True, False))
         found = await self.alice.whois("bob")
         self.assertEqual((found.trusted, found.pinned), (True, True))
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         changed = await self.alice.whois("bob")
         self.assertEqual((changed.trusted, changed.pinned), (False, True))
         told = [("bob", found.fingerprint, changed.fingerprint)]
@@ -449,7 +449,7 @@ class TrustTests(LiarTests):
         """A user's own keys are those that they have, whatever the server says."""
         self.alice, self.ear = await self.person("alice")
         before = await self.alice.fingerprint("alice")
-        self.liar.swap("alice", self.keys["mallory"])
+        self.liar.swap("alice", self.keys["charlie"])
         found = await self.alice.whois("alice")
         self.assertEqual((found.trusted, found.pinned), (True, True))
         self.assertEqual((found.fingerprint, self.ear.key_changes), (before, []))
@@ -487,7 +487,7 @@ class TrustTests(LiarTests):
     async def test_not_unseen(self) -> None:
         """A key that nobody has been told of is not accepted: it is told of first."""
         await self.meet()
-        self.liar.swap("bob", self.keys["mallory"])
+        self.liar.swap("bob", self.keys["charlie"])
         self.assertIn("changed", await self.fails(self.alice.trust("bob"), RequestRefused))
         ((_, old, new),) = self.ear.key_changes
         self.liar.swap("bob", PrivateKey.generate())  # what was shown is what is accepted
@@ -549,13 +549,13 @@ class RotationTests(LiarTests):
     async def test_made_up(self) -> None:
         """Steps that the old key did not sign, or to other keys, lead nowhere."""
         await self.meet()
-        mallory = self.keys["mallory"]
+        charlie = self.keys["charlie"]
         for given in (
-            {"signature": mallory.sign(b"")},
-            {"proof": mallory.sign(b"")},
+            {"signature": charlie.sign(b"")},
+            {"proof": charlie.sign(b"")},
             {"time": "2026-11-22T12:00:01Z"},
             {"x25519_public_key": self.keys["alice"].x25519_public_key},
-            {"old_public_key": mallory.public_key},
+            {"old_public_key": charlie.public_key},
         ):
             self.ear.key_changes.clear()
             self.rotates(PrivateKey.generate(), **given)()
@@ -573,7 +573,7 @@ class RotationTests(LiarTests):
         """A true step to keys that the server then does not hand out is no excuse for others."""
         await self.meet()
         self.rotates(PrivateKey.generate())()
-        self.liar.lies["bob"]["public_key"] = self.keys["mallory"].public_key
+        self.liar.lies["bob"]["public_key"] = self.keys["charlie"].public_key
         self.assertFalse((await self.alice.whois("bob")).trusted)
         self.assertEqual(self.ear.rotations, [])
 

@@ -65,7 +65,7 @@ class ReceiptsTests(SynchronousTestCase):
         self.assertEqual(len(self.receipts), 1)
         self.receipts.stored("a", 7)
         self.assertEqual((self.successResultOf(stored), len(self.receipts)), (7, 0))
-        sent = Sent("a", 7, self.receipts.delivery("a"))
+        sent = Sent("a", 7, self.receipts.delivery("a").wait)
         delivered = sent.delivered
         self.receipts.delivered("a")
         self.successResultOf(delivered)

@@ -42,7 +42,7 @@ class JudgedTests(SynchronousTestCase):
         """The same sender and client id are the same message, whatever else is changed."""
         first, again = said("a"), said("a", minute=1, number=2)
         self.assertEqual(self.judged(first, again), [ENVELOPE, INVALID])
-        self.assertEqual(self.judged(said("b"), said("a", "carol")), [ENVELOPE, ENVELOPE])
+        self.assertEqual(self.judged(said("b"), said("a", "charlie")), [ENVELOPE, ENVELOPE])
 
     def test_no_client_id(self) -> None:
         """Who gives messages no name can say several all the same, each of them once."""
@@ -64,9 +64,9 @@ class JudgedTests(SynchronousTestCase):
         """Nobody who says much drives out what others said; of what is older nobody knows."""
         self.patch(replays, "REMEMBERED", 3)
         self.judged(said("b", minute=5))
-        self.judged(*(said(f"{n}", "mallory", minute=n) for n in range(1, 9)))
+        self.judged(*(said(f"{n}", "charlie", minute=n) for n in range(1, 9)))
         self.assertEqual(self.judged(said("b", minute=5)), [INVALID])
-        old, new = said("1", "mallory", minute=1), said("new", "mallory", minute=9)
+        old, new = said("1", "charlie", minute=1), said("new", "charlie", minute=9)
         self.assertEqual(self.judged(old, new), [NONE, ENVELOPE])
 
     def test_bounded_sealed(self) -> None:

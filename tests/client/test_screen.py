@@ -57,16 +57,16 @@ class MessageTests(_ScreenTests):
         """Messages of one conversation in a row have one head; a day has a line of its own."""
         for number, text in enumerate(("one", "two"), 1):
             self.screen.heard(said(number, text))
-        self.screen.heard(said(3, "three", "carol", "broadcast", worth=Authenticity.NONE))
-        self.screen.heard(said(4, "four", "carol", "broadcast", time=LATER))
+        self.screen.heard(said(3, "three", "charlie", "broadcast", worth=Authenticity.NONE))
+        self.screen.heard(said(4, "four", "charlie", "broadcast", time=LATER))
         lines = self.pane()
         heads = [line for line in lines if " -> " in line]
         self.assertEqual(
             heads,
             [
                 "bob -> alice [VERIFIED]",
-                "carol -> broadcast",
-                "carol -> broadcast [VERIFIED]",
+                "charlie -> broadcast",
+                "charlie -> broadcast [VERIFIED]",
             ],
         )
         self.assertEqual(len([line for line in lines if line.startswith("── Sunday")]), 1)
@@ -264,13 +264,13 @@ class PeopleTests(_ScreenTests):
 
     def test_people(self) -> None:
         """Those who are there come first, then those who are not; each list has its title."""
-        self.screen.people(["bob", "alice"], ["dave", "bob"])
-        self.screen.presence_changed(["carol"], {"bob": TIME})
+        self.screen.people(["bob", "alice"], ["david", "bob"])
+        self.screen.presence_changed(["charlie"], {"bob": TIME})
         lines = [line.rstrip() for line in texts(self.screen.sidebar(16, 10))]
         self.assertEqual(
-            lines, ["on line 2", "  alice (you)", "  carol", "", "away", "  bob", "  dave"]
+            lines, ["on line 2", "  alice (you)", "  charlie", "", "away", "  bob", "  david"]
         )
-        self.assertEqual(self.screen.names, ["carol", "bob", "dave"])
+        self.assertEqual(self.screen.names, ["charlie", "bob", "david"])
 
     def test_many(self) -> None:
         """When there are too many the last line says how many more there are."""
@@ -280,8 +280,8 @@ class PeopleTests(_ScreenTests):
 
     def test_away(self) -> None:
         """Who wrote is in the list, though nobody has said that they are there."""
-        self.screen.heard(said(1, "x", "carol"))
-        self.assertIn("● carol        1", texts(self.screen.sidebar(16, 10)))
+        self.screen.heard(said(1, "x", "charlie"))
+        self.assertIn("● charlie      1", texts(self.screen.sidebar(16, 10)))
         self.assertLessEqual(max(map(width, texts(self.screen.sidebar(8, 10)))), 8)
 
     def test_rule(self) -> None:

@@ -111,11 +111,11 @@ class PreferredTests(SealingTests):
     def test_order(self) -> None:
         """While a key is asked for, what was said later waits as well, whoever it is for."""
         self.open()
-        self.know("carol", ALICE.x25519_public_key)
+        self.know("charlie", ALICE.x25519_public_key)
         sent = [
-            self.session.send("carol", "one", NOW),
+            self.session.send("charlie", "one", NOW),
             self.session.send("bob", "two", NOW),
-            self.session.send("carol", "three", NOW),
+            self.session.send("charlie", "three", NOW),
             self.session.send("broadcast", "four", NOW),
         ]
         self.assertEqual(self.session.wanted, set())

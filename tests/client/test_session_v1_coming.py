@@ -123,8 +123,8 @@ class AskingTests(V1Tests):
         assert isinstance(event.answer, v1.Presence)
         self.assertEqual(event.answer.online, ["bob"])
         left = {"bob": "2026-11-22T10:00:00Z"}
-        changed = self.receive("presence_changed", joined=["carol"], left=left)
-        self.assertEqual(changed, PresenceChanged(["carol"], left))
+        changed = self.receive("presence_changed", joined=["charlie"], left=left)
+        self.assertEqual(changed, PresenceChanged(["charlie"], left))
 
     def test_key_rotated(self) -> None:
         """Who is said to have new keys is told, and what is sealed with is asked for anew."""

@@ -151,7 +151,7 @@ class CommandTests(SynchronousTestCase):
         """Of too many changes the oldest is known by its new fingerprint alone."""
         self.patch(module, "_REMEMBERED", 1)
         self.changed()
-        self.commands.key_changed("carol", "1", "2")
+        self.commands.key_changed("charlie", "1", "2")
         self.assertEqual(self.ask("trust", "bob").data["old"], "")
 
     def test_metrics(self) -> None:

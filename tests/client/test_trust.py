@@ -93,12 +93,12 @@ class KnownUsersTests(SynchronousTestCase):
     def test_format(self) -> None:
         """A line a user, as docs/clients.md says."""
         self.pin(pin=Pin(BOB, True, (Former(ALICE.public_key, 1.5),)))
-        self.pin("carol", Pin(Keys(ALICE.public_key)))
-        comment, bob, carol = self.path.read_text().splitlines()
+        self.pin("charlie", Pin(Keys(ALICE.public_key)))
+        comment, bob, charlie = self.path.read_text().splitlines()
         self.assertTrue(comment.startswith("# "))
         held = f"{BOB.public_key} {BOB.x25519_public_key} envelopes {ALICE.public_key}@1.5"
         self.assertEqual(bob, f"chat.example:443 bob {held}")
-        self.assertEqual(carol, f"chat.example:443 carol {ALICE.public_key} - -")
+        self.assertEqual(charlie, f"chat.example:443 charlie {ALICE.public_key} - -")
 
     def test_modes(self) -> None:
         """Nobody else reads whom somebody knows."""
@@ -114,9 +114,9 @@ class KnownUsersTests(SynchronousTestCase):
         """What a person wrote into the file stays there, and counts at once."""
         self.pin()
         text = self.path.read_text() + f"\n# mine\nother lines\n{'x' * 10}\n"
-        self.path.write_text(text + f"chat.example:443 carol {ALICE.public_key} - -\n")
-        self.assertEqual(self.known.pin("carol"), Pin(Keys(ALICE.public_key)))
-        self.pin("dave")
+        self.path.write_text(text + f"chat.example:443 charlie {ALICE.public_key} - -\n")
+        self.assertEqual(self.known.pin("charlie"), Pin(Keys(ALICE.public_key)))
+        self.pin("david")
         self.assertTrue(self.path.read_text().startswith(text))
         self.path.write_text("")
         self.assertIsNone(self.known.pin("bob"))
@@ -130,7 +130,7 @@ class KnownUsersTests(SynchronousTestCase):
             pin = KnownUsers("chat.example:443", self.path).pin("bob")
             assert pin is not None
             self.assertNotIn(pin.keys.public_key, (ALICE.public_key, BOB.public_key))
-            self.pin("carol")
+            self.pin("charlie")
             self.assertTrue(self.path.read_bytes().startswith(text))
 
     def test_two_programs(self) -> None:
@@ -160,18 +160,18 @@ class KnownUsersTests(SynchronousTestCase):
 
     def test_not_written(self) -> None:
         """What cannot be written now is remembered, and written with what can be."""
-        self.pin("carol")
+        self.pin("charlie")
 
         def refuse(path: Path, text: str) -> None:
             raise OSError(28, "No space left on device")
 
         full = self.patch(trust, "write_atomically", refuse)
         self.pin()
-        self.assertEqual((self.known.pin("bob"), self.known.pin("carol")), (Pin(BOB),) * 2)
+        self.assertEqual((self.known.pin("bob"), self.known.pin("charlie")), (Pin(BOB),) * 2)
         self.assertIsNone(KnownUsers("chat.example:443", self.path).pin("bob"))
         full.restore()
-        self.pin("dave")
-        for user_id in ("bob", "carol", "dave"):
+        self.pin("david")
+        for user_id in ("bob", "charlie", "david"):
             pin = KnownUsers("chat.example:443", self.path).pin(user_id)
             self.assertEqual(pin, Pin(BOB))
 
@@ -184,7 +184,7 @@ class KnownUsersTests(SynchronousTestCase):
             raise OSError(5, "Input/output error")
 
         failing = self.patch(os, "fsync", fail)
-        self.pin("carol")
+        self.pin("charlie")
         failing.restore()
         self.assertEqual(self.path.read_text(), before)
         self.assertEqual(len(list(self.path.parent.iterdir())), 2)

@@ -19,10 +19,10 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from wschat.client.console import Direct
 from wschat.client.handlers import Filter, Handlers, Message, Threads
 from wschat.client.listener import Heard
 from wschat.client.program import Exit, note, open_streams, prepare
+from wschat.client.session import QueueFull
 from wschat.client.settings import Settings
 from wschat.client.slash import metrics_line
 from wschat.client.terminal import Terminal, run
@@ -108,7 +108,10 @@ class Automated(Terminal):
         self._narrator.noted(f"metrics: {metrics_line(self._client.counters)}{handled}")
 
     def _reply(self, to: str, text: str) -> Deferred[None]:
-        self._send(Direct(to, text))
+        try:
+            self._client.send(to, text)
+        except (QueueFull, ValueError) as error:  # who asked for that has no say in how it ends
+            self._narrator.noted(f"No answer to {to}: {error}")
         return succeed(None)
 
     async def _count(self, message: Message) -> None:

@@ -1,5 +1,5 @@
 """
-The library for programs that talk: `chat = await connect(...)`.
+The library for programs that talk: what a `Chat` can do, once `connect` has made one.
 
 Everything that takes time returns a Deferred, which a Twisted coroutine can
 await.  docs/sdk.md has examples.
@@ -7,25 +7,23 @@ await.  docs/sdk.md has examples.
 
 from __future__ import annotations
 
-import os
 import secrets
+import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 import msgspec
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wschat import v1, wire
-from wschat.client import keyring
 from wschat.client.accounts import ActiveUsers, RequestRefused
 from wschat.client.connection import Client
 from wschat.client.events import Events
 from wschat.client.handlers import (
-    THREADS,
     Filter,
     Handlers,
     Message,
@@ -37,7 +35,7 @@ from wschat.client.handlers import (
 from wschat.client.inbox import Inbox, Messages
 from wschat.client.listener import Heard, Listener, SessionOver, State
 from wschat.client.receipts import ChatClosed, Once, Receipt, Receipts, Sent
-from wschat.client.settings import Encryption, Settings
+from wschat.client.settings import Settings
 from wschat.identity import PrivateKey
 
 Result = TypeVar("Result")
@@ -94,10 +92,11 @@ class Chat:
     ) -> None:
         """`listener` is told of everything, too; `options` are those of `Client`."""
         self._reactor = reactor
+        self._thread = threading.get_ident()
         self._listener = listener
         self._pool = pool or Threads(reactor)
         self._handlers = Handlers(self._pool)
-        self._inbox = Inbox(reactor)
+        self._inbox = Inbox(reactor, self._pass_on)
         self._receipts = Receipts()
         self._events = Events(self._receipts, listener, self._heard, self._changed)
         self._first: Once[Chat] = Once()  # connected, or why not
@@ -105,8 +104,6 @@ class Chat:
         self._over: SessionOver | None = None
         self._why: Exception | None = None
         self._closing = self._settling = False
-        #: What it is doing about its connection.
-        self.state = State.DISCONNECTED
         self.user_id = settings.user_id
         #: The service underneath: `whois`, `fingerprint`, `trust`, `rotate`.
         self.client = Client(reactor, settings, key, self._events, wall, **options)
@@ -116,12 +113,18 @@ class Chat:
         Connect; fires when that is done, or at once when it is not waited for.
 
         When it is, it fails with a `ConnectionProblem` or `RequestRefused`
-        and the chat is closed; otherwise it goes on trying.
+        and the chat is closed, as it is when the Deferred is cancelled;
+        otherwise it goes on trying.
         """
         if not wait:
             self._first.happen(self)
         self.client.startService()
-        return self._first.wait()
+        return self._first.wait().addErrback(self._not_opened)
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        if failure.check(CancelledError):
+            self.close()  # nobody waits any more: nobody would close it
+        return failure
 
     async def __aenter__(self) -> Chat:
         return self
@@ -143,12 +146,20 @@ class Chat:
         Without a connection it waits; what is sent again after a lost
         connection, or under the same `client_id`, arrives once.  Fails with
         `MessageRefused`, with `QueueFull` when 1000 messages wait, and with
-        `ValueError` for what is no user id and for a text that is too long.
+        `ValueError` for what is no user id and for a text that is too long,
+        `TypeError` for what is no text.
         """
 
         async def say() -> Sent:
             name, message_id = await self._say(to, text, client_id)
-            return Sent(name, message_id, self._receipts.delivery(name))
+            delivery = self._receipts.delivery(name)
+
+            def delivered() -> Deferred[None]:
+                waiting = delivery.wait()
+                self.client.regulate()  # it is to be heard, whatever comes before it
+                return waiting
+
+            return Sent(name, message_id, delivered)
 
         return self._start(say())
 
@@ -162,11 +173,13 @@ class Chat:
 
     async def _say(self, to: str, text: str, client_id: str) -> tuple[str, int]:
         name = client_id or secrets.token_hex(12)
+        known = self._receipts.expects(name)
         stored = self._receipts.expect(name)  # before it is sent: it may be refused at once
         try:
             self.client.send(to, text, name)
         except Exception:
-            self._receipts.forget(name)
+            if not known:
+                self._receipts.forget(name)
             raise
         self._settle()
         return name, await stored.wait()
@@ -227,16 +240,18 @@ class Chat:
         self, function: Callable[..., Deferred[Result]], *args: Any, **named: Any
     ) -> Result:
         """
-        From a handler that is a plain function: call a method, and wait for what it comes to.
+        From a handler that is a plain function, or a thread: call a method, and wait for what
+        it comes to.
 
-        `chat.blocking(chat.send, "bob", "hello")`.
+        `chat.blocking(chat.send, "bob", "hello")`.  Raises `RuntimeError` on
+        the reactor, which would wait for itself.
         """
         result: Result = self._pool.blocking(lambda: function(*args, **named))
         return result
 
     def _start(self, work: Coroutine[Deferred[Any], Any, Result]) -> Deferred[Result]:
         try:
-            check_thread()
+            check_thread(self._thread)
             if self._closing:
                 raise self._over or ChatClosed("The chat is closed.")
         except Exception as error:
@@ -251,7 +266,17 @@ class Chat:
     # What a program hears.
 
     @overload
-    def on_message(self, handler: Handling, /) -> Handling: ...
+    def on_message(
+        self,
+        handler: Handling,
+        /,
+        *,
+        sender: str | Collection[str] | None = None,
+        direct: bool | None = None,
+        verified: bool | None = None,
+        of_type: str | None = None,
+        when: Callable[[Message], bool] | None = None,
+    ) -> Handling: ...
     @overload
     def on_message(
         self,
@@ -275,9 +300,8 @@ class Chat:
 
         def add(handler: Any) -> Any:
             self._handlers.add(handler, Filter(**which))
-            if not self._inbox.readers:
-                for message, done in self._inbox.drain():
-                    self._handlers.handle(message).chainDeferred(done)
+            if self._inbox:
+                self._reactor.callLater(0, self._pass_on)  # … when others are added, too
             return handler
 
         return add if handler is None else add(handler)
@@ -301,6 +325,11 @@ class Chat:
         """Call a function with a list of who came, and a dict of who went and when."""
         self._events.presence_callbacks.append(callback)
         return callback
+
+    @property
+    def state(self) -> State:
+        """What it is doing about its connection."""
+        return self._events.state
 
     @property
     def metrics(self) -> Metrics:
@@ -330,12 +359,12 @@ class Chat:
         begun with comes again next time.  The message in whose handler or
         loop this is called counts as handled.  What was not sent yet is not.
         """
-        check_thread()
+        check_thread(self._thread)
+        hand = being_handled.get()
+        if hand is not None and not hand.called:
+            hand.callback(None)
         if not self._closing:
             self._closing = True
-            hand = being_handled.get()
-            if hand is not None and not hand.called:
-                hand.callback(None)
             Deferred.fromCoroutine(self._close(patience))
         return self._ended.wait().addCallback(lambda _: None)
 
@@ -365,16 +394,25 @@ class Chat:
         message = Message(heard, self.send)
         told = None if self._listener is None else self._events.call(self._listener.heard, heard)
         doing: list[Deferred[None]] = [told] if isinstance(told, Deferred) else []
-        if self._handlers:
-            doing.append(self._handlers.handle(message))
-        if self._inbox.readers or not (self._handlers or self._listener):
-            doing.append(self._inbox.put(message))
+        shared = bool(self._handlers or self._listener)
+        if not self._inbox.readers and (self._inbox or not shared):
+            doing.append(self._inbox.put(message))  # behind those that wait for somebody
+        else:
+            if self._handlers:
+                doing.append(self._handlers.handle(message))
+            if self._inbox.readers:
+                doing.append(self._inbox.put(message, shared=shared))
         if len(doing) < 2:
             return doing[0] if doing else None
         return gatherResults(doing, consumeErrors=True).addCallbacks(lambda _: None, _first_failure)
 
+    def _pass_on(self) -> None:
+        """What waits goes to the handlers, if there is no loop to take it."""
+        if self._handlers and not self._inbox.readers:
+            for message, done in self._inbox.drain():
+                self._handlers.handle(message).chainDeferred(done)
+
     def _changed(self, state: State, error: Exception | None) -> None:
-        self.state = state
         if state is State.CONNECTED:
             self._first.happen(self)
             self._settle()
@@ -400,59 +438,3 @@ def _first_failure(failure: Failure) -> Failure:
     """Of several that were waited for, what the first one failed with."""
     error = failure.value
     return error.subFailure if isinstance(error, FirstError) else failure
-
-
-def connect(
-    user_id: str | None = None,
-    server: str | None = None,
-    *,
-    username: str | None = None,
-    session: str | None = None,
-    encryption: Encryption | str | None = None,
-    insecure_tls: bool | None = None,
-    key: PrivateKey | str | None = None,
-    passphrase: str | None = None,
-    environ: Mapping[str, str] | None = None,
-    listener: Listener | None = None,
-    threads: int = THREADS,
-    wait: bool = True,
-    reactor: Any = None,
-) -> Deferred[Chat]:
-    """
-    Be a user on a server; fires with the `Chat` when connected.
-
-    What is not given comes from the environment (docs/clients.md): the
-    process's, or `environ`.  `server` is `https://HOST:PORT`, or `HOST:PORT`.
-    A `key` that is given is used, another one comes from the user's key file,
-    which is made.  With `wait` false it fires at once, and the chat goes on
-    trying to connect; otherwise it fails with `ConnectionProblem` or
-    `RequestRefused`.  Fails with `SettingsError`, `BadKey` or `KeyringError`
-    for what is wrong before that.  `listener` is told of everything, too;
-    `threads` is how many handlers that are plain functions run at once.
-    """
-    given = {
-        "WS_USER_ID": user_id,
-        "WS_SERVER_URL": f"https://{server}" if server and "://" not in server else server,
-        "WS_USERNAME": username,
-        "WS_SESSION": session,
-        "WS_ENCRYPTION": encryption,
-        "WS_KEY_PASSPHRASE": passphrase,
-        "WS_PRIVATE_KEY": key.to_text() if isinstance(key, PrivateKey) else key,
-        "INSECURE_TLS": None if insecure_tls is None else str(insecure_tls).lower(),
-    }
-    wanted = {name: str(value) for name, value in given.items() if value is not None}
-    whole = {**(os.environ if environ is None else environ), **wanted}
-    if reactor is None:
-        from twisted.internet import reactor  # noqa: PLC0415  # not before the program chose one
-
-    async def begin() -> Chat:
-        settings = Settings.from_environ(whole)
-        if settings.private_key is not None:
-            own = key if isinstance(key, PrivateKey) else PrivateKey.from_text(settings.private_key)
-        else:
-            path = settings.key_file or keyring.key_path(settings.user_id, whole)
-            own, _ = keyring.load_or_make(path, settings.key_passphrase)
-        pool = Threads(reactor, threads)
-        return await Chat(reactor, settings, own, listener=listener, pool=pool).open(wait=wait)
-
-    return Deferred.fromCoroutine(begin())

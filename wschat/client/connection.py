@@ -86,7 +86,7 @@ class Client(Service):
         self._protocol: Connection | None = None
         self._answers: dict[str, Deferred[Any]] = {}
         self._deliveries = Deliveries(
-            self._people.read, self._hear, self._was_handled, self._regulate
+            self._people.read, self._hear, self._was_handled, self.regulate
         )
         self._missing = False  # messages were dropped that came on this connection
         self._unopened = 0
@@ -181,7 +181,8 @@ class Client(Service):
 
         Returns the message's client id, by which the listener is told of it;
         `client_id` if that is given.  Raises `ValueError` for a name that no
-        user can have and for a text that is too long, `QueueFull`.
+        user can have and for a text that is too long or cannot be sent,
+        `TypeError` for what is none, `QueueFull`.
         """
         client_id = self._session.send(to, text, self._wall(), client_id)
         self._flush()
@@ -193,7 +194,7 @@ class Client(Service):
         return self._session.waiting + self._session.unanswered
 
     def room(self, waiting: int = QUEUE_MESSAGES // 2) -> Deferred[None]:
-        """Fires when at most so many messages wait to be sent."""
+        """Fires when at most so many messages wait to be sent, and there is room for more."""
         room: Deferred[None] = Deferred()
         self._wants_room.append((waiting, room))
         self._flush()
@@ -314,8 +315,9 @@ class Client(Service):
             connection: Deferred[None] = Deferred()
             self._wants_connection.append(connection)
             await connection
-        answer: Deferred[Any] = Deferred()
-        self._answers[self._session.ask(question)] = answer
+        request_id = self._session.ask(question)
+        answer: Deferred[Any] = Deferred(lambda _: self._forget(request_id))
+        self._answers[request_id] = answer
         self._flush()
         told = await answer
         if isinstance(told, v1.Error):
@@ -330,10 +332,15 @@ class Client(Service):
         before.  Fails with `ConnectionProblem` when the connection is lost.
         """
         request_id = self._session.command(name, self._wall(), params)
-        answer: Deferred[wire.CommandAnswer] = Deferred()
+        answer: Deferred[wire.CommandAnswer] = Deferred(lambda _: self._forget(request_id))
         self._answers[request_id] = answer
         self._flush()
         return answer
+
+    def _forget(self, request_id: str) -> None:
+        """Nobody waits for an answer any more: what was not sent yet is not sent."""
+        self._answers.pop(request_id, None)
+        self._session.forget({request_id})
 
     # What the dialler tells.
 
@@ -374,7 +381,7 @@ class Client(Service):
         if not isinstance(event, session.Received):
             self._flush()  # what was refused for now is sent again
             self._tell_settled()
-        self._regulate()
+        self.regulate()
 
     def _tell(self, event: session.Event) -> None:
         try:
@@ -439,6 +446,8 @@ class Client(Service):
         while self.running:
             again = self._connections > 0
             self._listener.changed(State.RECONNECTING if again else State.CONNECTING, None)
+            if not self.running:
+                return  # the listener has had enough
             error: Exception
             try:
                 gone = await self._dialler.connect()
@@ -478,7 +487,7 @@ class Client(Service):
                 self._flush_once()
         finally:
             self._flushing = False
-        self._regulate()
+        self.regulate()
 
     def _flush_once(self) -> None:
         can_send = self._protocol is not None and self._protocol.can_send and not self._rotating
@@ -492,11 +501,12 @@ class Client(Service):
             for refused in self._session.refusals():
                 self._tell(refused)
             self._tell_settled()
-        waiting = self._session.waiting
-        ready = [room for at_most, room in self._wants_room if waiting <= at_most]
-        self._wants_room = [wanted for wanted in self._wants_room if waiting > wanted[0]]
-        for room in ready:
-            room.callback(None)
+        if self._session.has_room:
+            waiting, wanted = self._session.waiting, self._wants_room
+            self._wants_room = [each for each in wanted if waiting > each[0]]
+            for at_most, room in wanted:
+                if waiting <= at_most:
+                    room.callback(None)
         wait = self._session.wait(self._wall()) if can_send else None
         if self.running and wait is not None and not _pending(self._sending):
             self._sending = self._reactor.callLater(wait, self._flush)
@@ -548,11 +558,11 @@ class Client(Service):
     @property
     def _awaits(self) -> bool:
         """Whether the server has yet to answer something: to hear that, it has to be read."""
-        return bool(self._answers) or self.unsettled > 0
+        return bool(self._answers) or self.unsettled > 0 or self._listener.awaits()
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
         """
-        Read on, or not, by how much waits for the listener.
+        Read on, or not, by how much waits for the listener; to be called when it awaits more.
 
         A listener may be waiting itself, for what comes behind all that it has
         not handled yet.  Then messages are dropped, unacknowledged, to get to

@@ -116,10 +116,18 @@ def parse_trust(rest: str) -> tuple[str, str]:
 
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+#: What takes no place, so that two texts that look alike are not the same.
+_INVISIBLE: Final = frozenset(
+    "\u00ad\u180e\u200b\u2028\u2029\u2060\u2061\u2062\u2063\u2064\ufeff\ufff9\ufffa\ufffb"
+)
+
+_HIDDEN: Final = _BIDI | _INVISIBLE
+
 
 def _visible(character: str) -> str:
     code = ord(character)
-    if code < 32 or 127 <= code < 160 or character in _BIDI or character in "\u2028\u2029":
+    lone = 0xD800 <= code < 0xE000  # half of a character, which no terminal takes
+    if code < 32 or 127 <= code < 160 or lone or character in _HIDDEN:
         return character.encode("unicode_escape").decode("ascii")
     return character
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ class FullScreen(Listener):
         self._application = application(
             self._screen,
             typed=self._typed,
+            too_long=self._too_long,
             status=self._status_line,
             end=self.end,
             coloured=not environ.get("NO_COLOR"),
@@ -109,6 +111,8 @@ class FullScreen(Listener):
         )
         try:
             await Deferred.fromFuture(asyncio.ensure_future(running))
+        except (OSError, EOFError):  # the terminal is gone: nobody is there to be told
+            self._status = Exit.NOT_ACCEPTED if self._client.unsettled else self._status
         finally:
             self._ticking.stop()
             if self._auto.running:
@@ -246,6 +250,10 @@ class FullScreen(Listener):
             return self._ending or not self._send(meaning)
         return False
 
+    def _too_long(self, length: int) -> None:
+        text = f"Not pasted: {length} characters are more than a message can have."
+        self.say(text, Kind.WARNING)
+
     def _send(self, meaning: Direct | Broadcast) -> bool:
         """Whether it is on its way."""
         to = recipient(meaning)
@@ -311,8 +319,11 @@ def run_full_screen(environ: Mapping[str, str]) -> NoReturn:
             return ended
 
         reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-        status = await screen.run()
-        ended.callback(None)
+        loop.add_signal_handler(signal.SIGHUP, screen.interrupt)
+        try:
+            status = await screen.run()
+        finally:
+            ended.callback(None)
         if screen.why:
             note(screen.why)
         raise SystemExit(status)

@@ -8,13 +8,13 @@ method `handle` that is one of the two, and perhaps a method `accepts`.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
 import functools
 import inspect
 import json
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -174,10 +174,14 @@ class Pool(Protocol):
 _thread: Final = threading.local()
 
 
-def check_thread() -> None:
-    """Raises `RuntimeError` in a handler's thread: nothing there may touch the reactor."""
-    if getattr(_thread, "handles", False):
-        raise RuntimeError("A plain function runs in a thread: use chat.blocking(chat.send, …).")
+def check_thread(home: int) -> None:
+    """
+    Raises `RuntimeError` where nothing may touch the reactor, which is in the thread `home`.
+
+    That is in any other thread, and in a plain function, wherever that runs.
+    """
+    if getattr(_thread, "handles", False) or threading.get_ident() != home:
+        raise RuntimeError("This is another thread's: use chat.blocking(chat.send, …).")
 
 
 def call_in_thread(function: Callable[[Message], Any], message: Message) -> Any:
@@ -194,6 +198,12 @@ def call_in_thread(function: Callable[[Message], Any], message: Message) -> Any:
         _thread.handles = False
 
 
+def check_may_block(home: int) -> None:
+    """Raises `RuntimeError` where nothing may wait: on the reactor, which would stand still."""
+    if not getattr(_thread, "handles", False) and threading.get_ident() == home:
+        raise RuntimeError("chat.blocking is for plain functions and threads: await it here.")
+
+
 @contextlib.contextmanager
 def out_of_thread() -> Iterator[None]:
     """Inside of this it is the reactor's thread again, for pools that have no threads."""
@@ -205,11 +215,19 @@ def out_of_thread() -> Iterator[None]:
 
 
 class Threads:
-    """A bounded number of threads, which are made when they are needed."""
+    """
+    A bounded number of threads, which are made when they are needed.
+
+    They keep no program from ending (those of `concurrent.futures` do): one
+    that hangs then costs a message, which comes again.
+    """
 
     def __init__(self, reactor: Any, size: int = THREADS) -> None:
         self._reactor = reactor
-        self._executor = concurrent.futures.ThreadPoolExecutor(size, "wschat-handler")
+        self._home = threading.get_ident()
+        self._size = size
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = 0
 
     def run(self, function: Callable[[Message], Any], message: Message) -> Deferred[Any]:
         result: Deferred[Any] = Deferred()
@@ -219,10 +237,18 @@ class Threads:
             value = context.run(call_in_thread, function, message)
             self._reactor.callFromThread(result.callback, value)
 
-        self._executor.submit(work)
+        self._work.put(work)
+        if self._threads < self._size:
+            self._threads += 1
+            threading.Thread(target=self._run, name="wschat-handler", daemon=True).start()
         return result
 
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
     def blocking(self, function: Callable[[], Deferred[Any]]) -> Any:
+        check_may_block(self._home)
         context = contextvars.copy_context()
 
         def call() -> Deferred[Any]:
@@ -232,7 +258,8 @@ class Threads:
 
     def stop(self) -> None:
         """What runs is left to end by itself."""
-        self._executor.shutdown(wait=False)
+        for _ in range(self._threads):
+            self._work.put(None)
 
 
 class Handlers:
@@ -285,10 +312,10 @@ class Handlers:
     def stop(self) -> None:
         """Begin with no other message: those that wait are given up."""
         self._stopped = True
-        for queue in list(self._queues.values()):
-            waiting = list(queue)[1:]
-            while len(queue) > 1:
-                queue.pop()
+        for entries in list(self._queues.values()):
+            waiting = list(entries)[1:]
+            while len(entries) > 1:
+                entries.pop()
             for _, done in waiting:
                 done.errback(CancelledError())
 
@@ -312,7 +339,9 @@ class Handlers:
                     result = await function(message)
                 else:
                     result = await self._pool.run(function, message)
-            except (Exception, SystemExit):  # the next handler's and the next message's turn
+            except GeneratorExit:  # nobody is there any more
+                raise
+            except BaseException:  # the next handler's and the next message's turn
                 self.failures += 1
                 log.failure("a handler failed")
                 continue

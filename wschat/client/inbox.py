@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from wschat.client.handlers import Message
 
-_Entry = tuple[Message, Deferred[None]]
+
+class _Entry(NamedTuple):
+    message: Message
+    done: Deferred[None]
+    shared: bool  # others have it as well
 
 
 class Inbox:
     """The messages that nobody has looked at; all loops take from it."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, left: Callable[[], None] = lambda: None) -> None:
+        """`left` is called when there is no loop any more."""
         self._reactor = reactor
+        self._left = left
         self._entries: deque[_Entry] = deque()
         self._in_hand: set[Deferred[None]] = set()
         self._wakes: list[Deferred[None]] = []
@@ -29,19 +36,23 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def put(self, message: Message) -> Deferred[None]:
-        """A message came; the Deferred fires when a loop is done with it."""
+    def put(self, message: Message, *, shared: bool = False) -> Deferred[None]:
+        """
+        A message came; the Deferred fires when a loop is done with it.
+
+        One that is `shared` with others waits for no loop that is yet to come.
+        """
         done: Deferred[None] = Deferred()
         if self._closed:
             done.errback(CancelledError())
             return done
-        self._entries.append((message, done))
+        self._entries.append(_Entry(message, done, shared))
         self._wake()
         return done
 
-    def drain(self) -> list[_Entry]:
+    def drain(self) -> list[tuple[Message, Deferred[None]]]:
         """Take everything, for somebody else."""
-        entries = list(self._entries)
+        entries = [(message, done) for message, done, _ in self._entries]
         self._entries.clear()
         return entries
 
@@ -77,7 +88,7 @@ class Inbox:
             wake: Deferred[None] = Deferred()
             self._wakes.append(wake)
             await wake
-        message, done = self._entries.popleft()
+        message, done, _ = self._entries.popleft()
         hand.append(done)
         self._in_hand.add(done)
         return message
@@ -93,6 +104,12 @@ class Inbox:
     def _gone(self, hand: list[Deferred[None]]) -> None:
         self.readers -= 1
         self.release(hand)
+        if not self.readers:
+            shared = [entry for entry in self._entries if entry.shared]
+            self._entries = deque(entry for entry in self._entries if not entry.shared)
+            for entry in shared:
+                entry.done.callback(None)
+            self._left()
 
     def _wake(self) -> None:
         wakes, self._wakes = self._wakes, []

@@ -11,6 +11,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
     BufferControl,
     CompletionsMenu,
@@ -35,6 +36,9 @@ from wschat.client.screen import Screen
 _SIDEBAR: Final = 16
 _WIDE_SIDEBAR: Final = 24
 _WIDE: Final = 120
+
+#: The longest line that can be typed, in characters: no server takes a message that is longer.
+MAX_LINE: Final = 50_000
 
 _STYLE: Final = {
     "time": "ansibrightblack",
@@ -83,6 +87,7 @@ def application(
     screen: Screen,
     *,
     typed: Callable[[Buffer], bool],
+    too_long: Callable[[int], None],
     status: Callable[[int], Fragments],
     end: Callable[[], None],
     coloured: bool,
@@ -90,8 +95,9 @@ def application(
     """
     The program that shows a screen.
 
-    `typed` is called with each line, and says whether it is kept; `status`
-    with a width, for the status line; `end` when the user has enough.
+    `typed` is called with each line, and says whether it is kept; `too_long`
+    with the length of what was pasted and is not taken; `status` with a
+    width, for the status line; `end` when the user has enough.
     """
     completer = _Completer(screen)
     buffer = Buffer(
@@ -101,7 +107,7 @@ def application(
         multiline=False,
     )
     made: Application[None] = Application(
-        key_bindings=_keys(screen, completer, end),
+        key_bindings=_keys(screen, completer, too_long, end),
         style=Style.from_dict(_STYLE),
         full_screen=True,
         min_redraw_interval=0.02,  # … however fast messages come
@@ -137,7 +143,12 @@ def _layout(
     return Layout(FloatContainer(rows, [menu]))
 
 
-def _keys(screen: Screen, completer: Completer, end: Callable[[], None]) -> KeyBindings:
+def _keys(
+    screen: Screen,
+    completer: Completer,
+    too_long: Callable[[int], None],
+    end: Callable[[], None],
+) -> KeyBindings:
     keys = KeyBindings()
     scrolled = Condition(lambda: not screen.at_the_end)
 
@@ -169,6 +180,18 @@ def _keys(screen: Screen, completer: Completer, end: Callable[[], None]) -> KeyB
     @keys.add("c-l")
     def _(event: KeyPressEvent) -> None:
         event.app.renderer.clear()
+
+    @keys.add(Keys.BracketedPaste)
+    def _(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        if len(event.current_buffer.text) + len(text) > MAX_LINE:
+            too_long(len(text))
+        else:
+            event.current_buffer.insert_text(text)
+
+    @keys.add("c-z")
+    def _(event: KeyPressEvent) -> None:
+        event.app.suspend_to_background()
 
     @keys.add("c-c")
     @keys.add("c-d")

@@ -57,6 +57,15 @@ class Listener:
         all that comes behind it comes again next time.
         """
 
+    def awaits(self) -> bool:
+        """
+        Whether the program waits for what only the server can tell it, such as a delivery.
+
+        As long as that is so, the connection is read, however many messages
+        are not handled yet; those that there is no room for come again.
+        """
+        return False
+
     def refused(self, text: str, client_id: str | None) -> None:
         """The server did not take something; `client_id` says which message, if it is known."""
 

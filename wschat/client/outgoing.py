@@ -121,6 +121,11 @@ class Outgoing:
         return len(self._waiting) + len(self._again)
 
     @property
+    def held_here(self) -> int:
+        """How many things are kept, to be sent or to be sent again; no more than so many."""
+        return self.waiting + len(self._sent)
+
+    @property
     def unanswered(self) -> int:
         """How many messages were sent of which it is not known whether they arrived."""
         sent = sum(1 for item in self._sent.values() if not item.command)
@@ -143,7 +148,7 @@ class Outgoing:
 
     def put(self, item: Item, *, bounded: bool = True) -> None:
         """Have something sent.  Raises `QueueFull`, unless it is not to be `bounded`."""
-        if bounded and self.waiting + len(self._sent) >= QUEUE_MESSAGES:
+        if bounded and self.held_here >= QUEUE_MESSAGES:
             raise QueueFull(f"{QUEUE_MESSAGES} messages wait to be sent already.")
         if not item.question:
             item.previous = self._last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -47,6 +48,11 @@ class Once(Generic[Result]):
     def happened(self) -> bool:
         return bool(self._results)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits."""
+        return any(not waiting.called for waiting in self._waiting)
+
     def happen(self, result: Result) -> None:
         """It happened; only the first time counts."""
         self._tell(result)
@@ -75,7 +81,9 @@ class Receipt:
 class Sent(Receipt):
     """The same of a message to one user."""
 
-    def __init__(self, client_id: str, message_id: int, delivered: Once[None]) -> None:
+    def __init__(
+        self, client_id: str, message_id: int, delivered: Callable[[], Deferred[None]]
+    ) -> None:
         super().__init__(client_id, message_id)
         self._delivered = delivered
 
@@ -86,7 +94,7 @@ class Sent(Receipt):
 
         Fails with `DeliveryUnknown` or `ChatClosed`.
         """
-        return self._delivered.wait()
+        return self._delivered()
 
 
 class Receipts:
@@ -99,6 +107,15 @@ class Receipts:
     def __len__(self) -> int:
         """How many messages are not known to be stored."""
         return len(self._stored)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a delivery."""
+        return any(once.awaited for once in self._delivered.values())
+
+    def expects(self, client_id: str) -> bool:
+        """Whether something of that name is about to be stored."""
+        return client_id in self._stored
 
     def expect(self, client_id: str) -> Once[int]:
         """Something is about to be sent."""

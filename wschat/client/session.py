@@ -211,6 +211,11 @@ class Session:
         return self._outgoing.waiting
 
     @property
+    def has_room(self) -> bool:
+        """Whether half of what may be kept, to be sent or sent again, is free."""
+        return self._outgoing.held_here <= QUEUE_MESSAGES // 2
+
+    @property
     def unanswered(self) -> int:
         """How many messages were sent of which it is not known whether they arrived."""
         return self._outgoing.unanswered
@@ -227,8 +232,15 @@ class Session:
         Returns its client id, which is `client_id` if that is given: what is
         sent under the same one again is the same message.  Raises
         `ValueError` for a name that no user can have, a client id that is
-        none and a text that is too long, `QueueFull`.
+        none and a text that is too long or cannot be encoded, `TypeError`
+        for what is no text, `QueueFull`.
         """
+        if not (isinstance(to, str) and isinstance(text, str)):
+            raise TypeError("Whom to say something to, and what, are strings.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a character, as of input in another encoding
+            raise ValueError("The text has what is no character, and cannot be sent.") from None
         if client_id and not v1.valid_client_id(client_id):
             raise ValueError(f"{client_id!r} is not a client id.")
         if client_id and self._outgoing.knows(client_id):

@@ -304,9 +304,11 @@ def run(made: Callable[[Any], Terminal]) -> NoReturn:
             return ended
 
         reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-        status = await terminal.done
-        await terminal.close()
-        ended.callback(None)
+        try:
+            status = await terminal.done
+            await terminal.close()
+        finally:
+            ended.callback(None)
         raise SystemExit(status)
 
     react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
