@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.machine import pinned
+from benchmarks.machine import favour, pinned
 
 
 class LoadFailed(Exception):
@@ -37,7 +37,9 @@ class Load:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,
             )
+        favour(self._process.pid)
 
     def command(self, name: str, **arguments: float) -> dict[str, Any]:
         """Run a command, and give its counts.  Raises `LoadFailed`."""

@@ -21,9 +21,9 @@ _MOST_BROADCASTS: Final = 20.0
 #: Senders, and broadcasts on their way at once, when it goes flat out.
 _SENDERS: Final = 8
 _WINDOW: Final = 64
-#: Pairs, and direct messages on their way at once in each.
+#: Pairs, and direct messages on their way at once in each: one, as people write, and many.
 _PAIRS: Final = 50
-_PAIR_WINDOW: Final = 16
+_MANY: Final = 16
 #: What is mixed: direct messages and connections made, a second, beside half the paced broadcasts.
 _MIXED_DIRECT: Final = 1000.0
 _MIXED_CONNECTIONS: Final = 10.0
@@ -133,7 +133,8 @@ class Cell:
                     "churn_rate": _MIXED_CONNECTIONS,
                 },
             ),
-            ("direct", {**common, "pairs": pairs, "pair_window": _PAIR_WINDOW}),
+            ("direct", {**common, "pairs": pairs, "pair_window": 1}),
+            ("pipelined", {**common, "pairs": pairs, "pair_window": _MANY}),
             ("flood", {**common, "senders": min(_SENDERS, members), "window": _WINDOW}),
         ]
 
@@ -166,7 +167,7 @@ class Cell:
             return done
         deliveries = counts["broadcasts"] + counts["directs"]
         seconds = counts["seconds"]
-        kind = "direct" if work == "direct" else "broadcast"
+        kind = "direct" if work in ("direct", "pipelined") else "broadcast"
         values = {
             "rate": deliveries / seconds,
             "cpu": counts["server_cpu"] / max(1, deliveries) * 1e6,
@@ -193,5 +194,3 @@ class Cell:
 def _percentiles(latency: dict[str, int]) -> dict[str, float]:
     """In milliseconds, of the load's in microseconds."""
     return {"p50": latency["p50"] / 1000, "p99": latency["p99"] / 1000}
-
-

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from benchmarks.cache import HERE, Cache, Missing
-from benchmarks.machine import pinned
+from benchmarks.machine import favour, pinned
 
 _PATIENCE: Final = 30.0
 _LIFETIME: Final = 900
@@ -40,7 +40,9 @@ class Running:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environ},
                 cwd=log.parent,
+                start_new_session=True,
             )
+        favour(self.process.pid)
         self.port = 0
 
     def wait_for(self, pattern: str) -> str:
@@ -147,13 +149,19 @@ class Script(Server):
     def start(self, cpu: int, directory: Path) -> Running:
         keys = self.cache.certificate("p256")
         command = [*self.interpreter(), HERE / "peers" / self.script, keys.certificate, keys.key]
+        command += self.arguments()
         return _listening(Running(command, cpu, directory / "log", self.environ()))
 
     @abstractmethod
     def interpreter(self) -> list[str | Path]:
         """What runs it."""
 
+    def arguments(self) -> list[str]:
+        """What it is told beside its keys."""
+        return []
+
     def environ(self) -> dict[str, str]:
+        """What is added to its environment."""
         return {}
 
 
@@ -207,6 +215,9 @@ class Uws(PythonScript):
     label = "uWebSockets (socketify)"
     package = "socketify"
     script = "uws_socketify.py"
+
+    def arguments(self) -> list[str]:
+        return [str(free_port())]  # it does not tell which one it took
 
 
 class Picows(PythonScript):
