@@ -55,7 +55,8 @@ class Cache:
         files = [HERE / "native" / source for source in sources]
         newest = max(path.stat().st_mtime for path in (HERE / "native").iterdir())
         if not program.exists() or program.stat().st_mtime < newest:
-            _run([compiler, *_FLAGS, "-o", program, *files, "-lssl", "-lcrypto"])
+            command: list[str | Path] = [compiler, *_FLAGS, "-o", program, *files]
+            _run([*command, "-lssl", "-lcrypto"])
         return program
 
     def certificate(self, kind: str) -> Certificate:
@@ -65,16 +66,15 @@ class Cache:
             _make_certificate(kind, made)
         return made
 
-    def python_package(self, name: str) -> Path:
-        """The `bin` of an environment that has a package of PyPI.  Raises `Missing`."""
+    def python_package(self, name: str, *needs: str) -> Path:
+        """The `bin` of an environment that has packages of PyPI.  Raises `Missing`."""
         environment = self.directory / "python"
         ready = environment / f"{name}.ready"
         if not ready.exists():
             if not (environment / "bin" / "python").exists():
                 _run([sys.executable, "-m", "venv", environment])
-            pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            # socketify and picows need what cffi and uvloop have, or bring their own.
-            self._once(name, [*pip, "--disable-pip-version-check", *_with_needs(name)])
+            pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install"]
+            self._once(name, [*pip, "--quiet", "--disable-pip-version-check", name, *needs])
             ready.touch()
         return environment / "bin"
 
@@ -86,8 +86,8 @@ class Cache:
         directory = self.directory / "node"
         if not (directory / "node_modules" / name / "package.json").exists():
             directory.mkdir(exist_ok=True)
-            quiet = ["--silent", "--no-audit", "--no-fund", "--prefix", directory]
-            self._once(name, [npm, "install", *quiet, name])
+            quiet = ["--silent", "--no-audit", "--no-fund"]
+            self._once(name, [npm, "install", *quiet, "--prefix", directory, name])
         return Path(node), directory / "node_modules"
 
     def _once(self, name: str, command: Sequence[str | Path]) -> None:
@@ -100,10 +100,6 @@ class Cache:
         except Missing as error:
             self._missing[name] = str(error)
             raise
-
-
-def _with_needs(name: str) -> list[str]:
-    return [name, "uvloop"] if name == "picows" else [name]
 
 
 def _run(command: Sequence[str | Path]) -> None:

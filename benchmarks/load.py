@@ -23,6 +23,7 @@ class Load:
         self,
         program: Path,
         cpu: int,
+        *,
         protocol: str,
         port: int,
         identities: Path,
@@ -40,6 +41,10 @@ class Load:
                 start_new_session=True,
             )
         favour(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def command(self, name: str, **arguments: float) -> dict[str, Any]:
         """Run a command, and give its counts.  Raises `LoadFailed`."""

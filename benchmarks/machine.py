@@ -54,16 +54,9 @@ def favour(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("-20")
 
 
-def busy_seconds(cpus: set[int], stat: str | None = None) -> float:
-    """Processor time that everything together has taken on `cpus` since boot."""
-    text = Path("/proc/stat").read_text() if stat is None else stat
-    ticks = 0
-    for line in text.splitlines():
-        name, *fields = line.split()
-        if name in {f"cpu{cpu}" for cpu in cpus}:
-            user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[:8])
-            ticks += user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
+def waited(pid: int) -> float:
+    """How long the first thread of a process has been kept from running by others, in seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def memory(pid: int) -> int:

@@ -11,16 +11,17 @@ from typing import Any, Final
 
 from benchmarks.cache import Cache
 from benchmarks.load import Load
-from benchmarks.machine import Processors, busy_seconds, family, memory
+from benchmarks.machine import Processors, family, memory, waited
 from benchmarks.results import Measurement
 from benchmarks.servers import Running, Server
 
 #: Deliveries a second in paced broadcasts, about: 20 broadcasts a second to 300.
 _PACED_DELIVERIES: Final = 6000
 _MOST_BROADCASTS: Final = 20.0
-#: Senders, and broadcasts on their way at once, when it goes flat out.
+#: Senders, and broadcasts and deliveries on their way at once, when it goes flat out.
 _SENDERS: Final = 8
-_WINDOW: Final = 64
+_WINDOW: Final = 256
+_WINDOW_DELIVERIES: Final = 76_800
 #: Pairs, and direct messages on their way at once in each: one, as people write, and many.
 _PAIRS: Final = 50
 _MANY: Final = 16
@@ -44,8 +45,14 @@ class Plan:
         return max(self.sizes) + self.extra
 
 
-FULL: Final = Plan(sizes=(100, 300, 1000, 5000), seconds=5, warm=1, settle=2, extra=500)
-QUICK: Final = Plan(sizes=(300,), seconds=2, warm=0.5, settle=1, extra=200)
+FULL: Final = Plan(sizes=(100, 300, 1000, 5000), seconds=4, warm=1, settle=2, extra=500)
+QUICK: Final = Plan(sizes=(300,), seconds=1.5, warm=0.5, settle=1, extra=200)
+
+#: After so many seconds a load ends, whatever it is doing.
+_LIFETIME: Final = 300
+
+#: The shares of a processor in each measurement (results.py).
+_SHARES: Final = ("server", "load", "kept")
 
 #: wschat's clients may ask for receipts, and acknowledge soon, as its SDK does; or not.
 VARIANTS: Final[dict[str, dict[str, float]]] = {
@@ -74,9 +81,16 @@ class Cell:
         program = self._cache.native("load", "load.c", "connection.c", "protocols.c")
         identities = self._identities(self._cache.directory / "identities")
         with self._server.start(self._processors.server, directory) as running:
-            pids = family(running.process.pid)
-            arguments = (self._server.protocol, running.port, identities, 300, pids)
-            with Load(program, self._processors.load, *arguments) as load:
+            load = Load(
+                program,
+                self._processors.load,
+                protocol=self._server.protocol,
+                port=running.port,
+                identities=identities,
+                seconds=_LIFETIME,
+                pids=family(running.process.pid),
+            )
+            with load:
                 yield from self._connecting(load, running)
                 for suffix, options in self._variants():
                     for work, numbers in self._works():
@@ -102,7 +116,7 @@ class Cell:
         yield self._made("storm", self._command(load, "connect", count=connections, at_once=64))
         idle = self._command(load, "idle", seconds=self._plan.settle)
         each = (resident() - before) / connections / 1000
-        shares = {key: idle[key] for key in ("server", "load", "others")}
+        shares = {key: idle[key] for key in _SHARES}
         yield self._with_faults(Measurement(self._server.name, "idle", connections), idle, shares)
         yield Measurement(self._server.name, "memory", connections, {"memory": each})
         made = self._command(
@@ -113,6 +127,8 @@ class Cell:
         self._command(load, "idle", seconds=0.5)
 
     def _works(self) -> list[tuple[str, dict[str, float]]]:
+        if self._server.connecting_only:
+            return []
         members = self._connections
         common = {
             "members": members,
@@ -121,6 +137,7 @@ class Cell:
         }
         rate = min(_MOST_BROADCASTS, _PACED_DELIVERIES / members)
         pairs = min(_PAIRS, members // 2)
+        window = min(_WINDOW, _WINDOW_DELIVERIES // members)
         return [
             ("paced", {**common, "rate": rate}),
             (
@@ -135,19 +152,18 @@ class Cell:
             ),
             ("direct", {**common, "pairs": pairs, "pair_window": 1}),
             ("pipelined", {**common, "pairs": pairs, "pair_window": _MANY}),
-            ("flood", {**common, "senders": min(_SENDERS, members), "window": _WINDOW}),
+            ("flood", {**common, "senders": min(_SENDERS, members), "window": window}),
         ]
 
     def _command(self, load: Load, name: str, **arguments: float) -> dict[str, Any]:
         """The counts of a command, with the shares of a processor that it took."""
-        cpus = {self._processors.server, self._processors.load}
-        wall, busy = time.monotonic(), busy_seconds(cpus)
+        start, before = time.monotonic(), waited(load.pid)
         counts = load.command(name, **arguments)
-        wall, busy = time.monotonic() - wall, busy_seconds(cpus) - busy
+        wall, kept = time.monotonic() - start, waited(load.pid) - before
         seconds = counts.get("seconds") or wall
         counts["server"] = counts.get("server_cpu", 0) / seconds
         counts["load"] = counts.get("load_cpu", 0) / seconds
-        counts["others"] = max(0.0, busy / wall - counts["server"] - counts["load"])
+        counts["kept"] = kept / wall
         return counts
 
     def _made(self, work: str, counts: dict[str, Any]) -> Measurement:
@@ -184,7 +200,7 @@ class Cell:
         self, done: Measurement, counts: dict[str, Any], values: dict[str, float]
     ) -> Measurement:
         done.values |= values
-        done.values |= {key: counts[key] for key in ("server", "load", "others")}
+        done.values |= {key: counts[key] for key in _SHARES}
         if counts["lost"] or counts["errors"]:
             faults = f"{counts['lost']} lost, {counts['errors']} errors: {counts['fault']}"
             done.fault = f"{done.fault}; {faults}".removeprefix("; ")

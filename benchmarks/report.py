@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import plots
-from benchmarks.results import LOAD_LIMIT, OTHERS_LIMIT, Measurement, Results
+from benchmarks.results import LOAD_LIMIT, Measurement, Results
 from benchmarks.targets import WSCHAT, verdicts
 
+_NOTHING: Final = "-"
 _ABOUT: Final = Path(__file__).with_name("about.md")
 
 
@@ -31,7 +32,6 @@ _P99: Final = Column("p99", "p99, ms", digits=1)
 _SHARES: Final = (
     Column("server", "server busy, %", 100),
     Column("load", "load busy, %", 100),
-    Column("others", "others, %", 100),
 )
 _CPU: Final = Column("cpu", "CPU, µs", digits=1, ratio=True)
 _RATE: Final = Column("rate", "a second", ratio=True)
@@ -114,9 +114,8 @@ def document(results: Results) -> str:
 def text(results: Results, *, with_plots: bool = False) -> str:
     """What came out."""
     parts = [_targets(results), _conditions(results), _missing(results), _calibration(results)]
-    for section in SECTIONS:
-        if results.sizes(section.work):
-            parts.append(_section(results, section, with_plots=with_plots))
+    measured = [section for section in SECTIONS if results.sizes(section.work)]
+    parts += [_section(results, section, with_plots=with_plots) for section in measured]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -124,7 +123,7 @@ def _targets(results: Results) -> str:
     rows = []
     for verdict in verdicts(results):
         target = verdict.target
-        of = results.labels.get(target.peer, target.peer) if target.peer else "–"
+        of = results.labels.get(target.peer, target.peer) if target.peer else _NOTHING
         numbers = (_number(verdict.measured, 2), _number(verdict.by_time, 2))
         connections = f"{target.connections:,}"
         rows.append((target.what, connections, of, target.wanted, *numbers, verdict.text))
@@ -175,7 +174,7 @@ def _section(results: Results, section: Section, *, with_plots: bool) -> str:
     columns = [c for c in section.columns if _has(results, section.work, c.key)]
     headings = ["connections", "server"]
     for column in columns:
-        headings += [column.heading, "× wschat"] if column.ratio else [column.heading]
+        headings += [column.heading, "by wschat's"] if column.ratio else [column.heading]
     rows = [
         _row(results, m, columns)
         for size in results.sizes(section.work)
@@ -204,7 +203,7 @@ def _row(results: Results, measured: Measurement, columns: Sequence[Column]) -> 
     if measured.load_limited and measured.work not in ("connect", "storm"):
         notes.append("the load was the limit")
     if measured.disturbed:
-        notes.append(f"others > {OTHERS_LIMIT * 100:.0f} %")
+        notes.append("other programs ran")
     return [*cells, "; ".join(notes)]
 
 
@@ -220,7 +219,7 @@ def _label(results: Results, server: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return _NOTHING if value is None else f"{value:,.{digits}f}"
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final
 #: The share of a processor above which the load is taken for the limit.
 LOAD_LIMIT: Final = 0.9
 
-#: The share of a processor that others may take before a measurement is doubtful.
-OTHERS_LIMIT: Final = 0.25
+#: The share of the time that others may keep the load from running, before it is doubtful.
+KEPT_LIMIT: Final = 0.15
 
 
 @dataclass
@@ -21,8 +21,9 @@ class Measurement:
 
     `values`, each where it applies: `rate` (deliveries or connections a second), `cpu` (the
     server's processor time for each, in µs), `p50` and `p99` (ms; in mixed work of the broadcasts,
-    and `direct_p99` of the others), `server`, `load` and `others` (shares of a processor),
-    `memory` (KB a connection).
+    and `direct_p99` of the others), `server` and `load` (shares of a processor that they
+    took), `kept` (share of the time that the load was kept from running), `memory` (KB a
+    connection).
     """
 
     server: str
@@ -39,8 +40,8 @@ class Measurement:
 
     @property
     def disturbed(self) -> bool:
-        """Whether other programs ran as well."""
-        return self.values.get("others", 0) > OTHERS_LIMIT
+        """Whether other programs took processor time that was needed here."""
+        return self.values.get("kept", 0) > KEPT_LIMIT
 
 
 @dataclass

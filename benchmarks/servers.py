@@ -29,7 +29,7 @@ class Running:
     """A server that runs, pinned to one processor, its output in a file."""
 
     def __init__(
-        self, command: Sequence[str | Path], cpu: int, log: Path, environ: Mapping[str, str]
+        self, command: Sequence[str | Path | int], cpu: int, log: Path, environ: Mapping[str, str]
     ) -> None:
         self.log = log
         with log.open("wb") as output, pinned(cpu):
@@ -110,6 +110,8 @@ class Server(ABC):
     label: str
     #: What the load speaks with it.
     protocol: str = "json"
+    #: Whether it is there for the sake of connecting only.
+    connecting_only: bool = False
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -137,7 +139,7 @@ class Floor(Server):
 
     def start(self, cpu: int, directory: Path) -> Running:
         keys = self.cache.certificate("p256")
-        command = [self._program, keys.certificate, keys.key, str(_LIFETIME)]
+        command = (self._program, keys.certificate, keys.key, _LIFETIME)
         return _listening(Running(command, cpu, directory / "log", {}))
 
 
@@ -148,8 +150,8 @@ class Script(Server):
 
     def start(self, cpu: int, directory: Path) -> Running:
         keys = self.cache.certificate("p256")
-        command = [*self.interpreter(), HERE / "peers" / self.script, keys.certificate, keys.key]
-        command += self.arguments()
+        script = HERE / "peers" / self.script
+        command = [*self.interpreter(), script, keys.certificate, keys.key, *self.arguments()]
         return _listening(Running(command, cpu, directory / "log", self.environ()))
 
     @abstractmethod
@@ -201,9 +203,10 @@ class SocketIo(NodeScript):
 
 class PythonScript(Script):
     package: str
+    needs: tuple[str, ...] = ()
 
     def prepare(self, users: int) -> str:
-        self._python = self.cache.python_package(self.package) / "python"
+        self._python = self.cache.python_package(self.package, *self.needs) / "python"
         return _version(self._python, self.package)
 
     def interpreter(self) -> list[str | Path]:
@@ -224,6 +227,7 @@ class Picows(PythonScript):
     name = "picows"
     label = "picows on uvloop"
     package = "picows"
+    needs = ("uvloop",)
     script = "picows_chat.py"
 
 
@@ -260,8 +264,9 @@ class Nats(Server):
             f'  tls {{ cert_file: "{keys.certificate}", key_file: "{keys.key}" }}\n'
             "}\n"
         )
-        command = [self._program, "-c", settings]
-        running = Running(command, cpu, directory / "log", {"GOMAXPROCS": "1"})
+        running = Running(
+            [self._program, "-c", settings], cpu, directory / "log", {"GOMAXPROCS": "1"}
+        )
         running.wait_for_port(port)
         running.port = port
         return running
@@ -274,6 +279,7 @@ class NatsRsa(Nats):
     name = "nats-rsa"
     label = "nats-server, RSA-2048"
     certificate = "rsa2048"
+    connecting_only = True
 
 
 def _listening(running: Running) -> Running:

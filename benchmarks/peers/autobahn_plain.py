@@ -1,4 +1,8 @@
-"""Autobahn with sendMessage to each, on Twisted's ssl: endpoint: autobahn_plain.py CERTIFICATE KEY"""
+"""
+Autobahn with sendMessage to each, on Twisted's ssl: endpoint.
+
+autobahn_plain.py CERTIFICATE KEY
+"""
 
 import json
 import sys

@@ -1,6 +1,5 @@
 """picows on uvloop: picows_chat.py CERTIFICATE KEY"""
 
-import asyncio
 import json
 import ssl
 import sys
