@@ -6,13 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from benchmarks import machine, report
-from benchmarks.cache import Cache, Missing
+from benchmarks.cache import CACHE, Cache, InUse, Missing
 from benchmarks.load import LoadFailed
-from benchmarks.plan import FULL, QUICK, Cell, Plan
+from benchmarks.plan import FULL, QUICK, WORKS, Cell, Plan
 from benchmarks.results import Measurement, Results
 from benchmarks.servers import (
     Autobahn,
@@ -26,6 +27,7 @@ from benchmarks.servers import (
     StartFailed,
     Uws,
 )
+from benchmarks.targets import WSCHAT
 from benchmarks.wschat_server import Wschat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -37,6 +39,7 @@ _SPARE_FILES: Final = 200
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./just bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="300 connections only, and shorter")
+    parser.add_argument("--works", help=f"only these, of {', '.join(WORKS)}; or none")
     parser.add_argument("--sizes", help="numbers of connections, such as 100,1000")
     parser.add_argument("--seconds", type=float, help="how long each measurement takes")
     names = ", ".join(peer.name for peer in PEERS)
@@ -47,6 +50,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="CHECKOUT",
         help="measure another checkout, with a .venv, than this; several are compared",
     )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="in place of .bench")
     parser.add_argument("--output", type=Path, help="write benchmark.md and the plots there")
     parser.add_argument("--results", type=Path, help="report what an earlier run saved, instead")
     return parser.parse_args(arguments)
@@ -54,20 +58,26 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     plan = QUICK if arguments.quick else FULL
-    sizes = plan.sizes
-    if arguments.sizes:
-        sizes = tuple(sorted(int(size) for size in arguments.sizes.split(",")))
-    seconds = arguments.seconds or plan.seconds
-    return Plan(sizes, seconds, plan.warm, plan.settle, plan.extra)
+    return replace(
+        plan,
+        sizes=tuple(sorted({int(size) for size in _parts(arguments.sizes)})) or plan.sizes,
+        works=tuple(_parts(arguments.works)) or plan.works,
+        seconds=arguments.seconds or plan.seconds,
+    )
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
 
 
 def _servers(arguments: argparse.Namespace, cache: Cache) -> list[Server]:
-    checkouts = arguments.wschat or [str(ROOT)]
+    checkouts = [Path(checkout).resolve() for checkout in arguments.wschat or [ROOT]]
     servers: list[Server] = []
     for number, checkout in enumerate(checkouts):
-        name = "wschat" if number == 0 else f"wschat:{Path(checkout).resolve().name}"
-        servers.append(Wschat(cache, Path(checkout), name))
-    wanted = arguments.peers.split(",") if arguments.peers else [peer.name for peer in PEERS]
+        name = f"{WSCHAT}{number + 1}" if number else WSCHAT  # ratios are to the first
+        label = f"wschat of {checkout.name}" if len(checkouts) > 1 else "wschat"
+        servers.append(Wschat(cache, checkout, name, label))
+    wanted = _parts(arguments.peers) or [peer.name for peer in PEERS]
     return servers + [peer(cache) for peer in PEERS if peer.name in wanted]
 
 
@@ -115,11 +125,16 @@ def _line(results: Results, measurement: Measurement) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; the exit status."""
     options = _arguments(arguments)
-    cache = Cache()
+    cache = Cache(options.cache.resolve())
     if options.results:
         results = Results.load(options.results)
     else:
-        results = _run(_plan(options), _servers(options, cache), cache)
+        try:
+            with cache.alone():
+                results = _run(_plan(options), _servers(options, cache), cache)
+        except InUse as error:
+            _say(str(error))
+            return 1
         results.save(cache.directory / "results.json")
     print(report.text(results))
     if options.output:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import ipaddress
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,10 @@ class Missing(Exception):
     """Something is not to be had here; the text says why, in one line."""
 
 
+class InUse(Exception):
+    """Another run uses the cache."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A certificate and its private key, both PEM files."""
@@ -40,11 +46,21 @@ class Certificate:
 class Cache:
     """The cache, and why what is not in it is not."""
 
-    directory: Path = CACHE
+    directory: Path
     _missing: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else measures in this block: two would disturb each other.  Raises `InUse`."""
+        with (self.directory / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InUse(f"another benchmark runs in {self.directory}") from None
+            yield
 
     def native(self, name: str, *sources: str) -> Path:
         """A program of native/, compiled anew when a source has changed.  Raises `Missing`."""

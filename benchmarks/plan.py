@@ -30,6 +30,10 @@ _MIXED_DIRECT: Final = 1000.0
 _MIXED_CONNECTIONS: Final = 10.0
 
 
+#: The kinds of sending, in their order: what fills the store comes last.
+WORKS: Final = ("paced", "mixed", "direct", "pipelined", "flood")
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much is done: connections, seconds, connections made on top of those that are there."""
@@ -39,6 +43,8 @@ class Plan:
     warm: float
     settle: float
     extra: int
+    #: Which of the kinds of sending; connecting is always measured.
+    works: tuple[str, ...] = WORKS
 
     @property
     def users(self) -> int:
@@ -126,34 +132,26 @@ class Cell:
         self._command(load, "close", **{"from": connections}, count=extra)
         self._command(load, "idle", seconds=0.5)
 
-    def _works(self) -> list[tuple[str, dict[str, float]]]:
+    def _works(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """The kinds of sending, and what the load is told of each."""
         if self._server.connecting_only:
-            return []
+            return
         members = self._connections
-        common = {
-            "members": members,
-            "warm": self._plan.warm,
-            "seconds": self._plan.seconds,
-        }
-        rate = min(_MOST_BROADCASTS, _PACED_DELIVERIES / members)
         pairs = min(_PAIRS, members // 2)
+        rate = min(_MOST_BROADCASTS, _PACED_DELIVERIES / members)
         window = min(_WINDOW, _WINDOW_DELIVERIES // members)
-        return [
-            ("paced", {**common, "rate": rate}),
-            (
-                "mixed",
-                {
-                    **common,
-                    "rate": rate / 2,
-                    "pairs": pairs,
-                    "direct_rate": _MIXED_DIRECT,
-                    "churn_rate": _MIXED_CONNECTIONS,
-                },
-            ),
-            ("direct", {**common, "pairs": pairs, "pair_window": 1}),
-            ("pipelined", {**common, "pairs": pairs, "pair_window": _MANY}),
-            ("flood", {**common, "senders": min(_SENDERS, members), "window": window}),
-        ]
+        mixed = {"pairs": pairs, "direct_rate": _MIXED_DIRECT, "churn_rate": _MIXED_CONNECTIONS}
+        numbers: dict[str, dict[str, float]] = {
+            "paced": {"rate": rate},
+            "mixed": {"rate": rate / 2, **mixed},
+            "direct": {"pairs": pairs, "pair_window": 1},
+            "pipelined": {"pairs": pairs, "pair_window": _MANY},
+            "flood": {"senders": min(_SENDERS, members), "window": window},
+        }
+        common = {"members": members, "warm": self._plan.warm, "seconds": self._plan.seconds}
+        for work in WORKS:
+            if work in self._plan.works:
+                yield work, {**common, **numbers[work]}
 
     def _command(self, load: Load, name: str, **arguments: float) -> dict[str, Any]:
         """The counts of a command, with the shares of a processor that it took."""

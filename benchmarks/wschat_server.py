@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import secrets
 import shutil
 import ssl
@@ -35,10 +36,19 @@ class Wschat(Server):
     label = "wschat"
     protocol = "wschat"
 
-    def __init__(self, cache: Cache, checkout: Path, name: str = "wschat") -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        checkout: Path,
+        name: str = "wschat",
+        label: str = "wschat",
+        profile: Path | None = None,
+    ) -> None:
+        """With `profile` it runs under cProfile, which writes what it saw there at the end."""
         super().__init__(cache)
         self.name = name
-        self.label = name
+        self.label = label
+        self._profile = profile
         self._twistd = checkout.resolve() / ".venv" / "bin" / "twistd"
         self._secret = secrets.token_hex(32)
         self._template = cache.directory / f"accounts-{name}"
@@ -51,19 +61,20 @@ class Wschat(Server):
         version = _said([self._twistd.with_name("python"), "-c", text])
         shutil.rmtree(self._template, ignore_errors=True)
         self._template.mkdir(mode=0o700)
-        with self._run(0, self._template) as running:
+        with self._run(min(os.sched_getaffinity(0)), self._template) as running:
             _register(running.port, users)
         return version
 
     def start(self, cpu: int, directory: Path) -> Running:
         shutil.rmtree(directory)
         shutil.copytree(self._template, directory)
-        return self._run(cpu, directory)
+        options = [f"--profile={self._profile}", "--savestats"] if self._profile else []
+        return self._run(cpu, directory, *options)
 
-    def _run(self, cpu: int, directory: Path) -> Running:
+    def _run(self, cpu: int, directory: Path, *twistd_options: str) -> Running:
         keys = self.cache.certificate("p256")
         command: list[str | Path] = [self._twistd, "--nodaemon", "--pidfile=", "--reactor=uvloop"]
-        command += ["wschat", f"--data-dir={directory}", *_OPTIONS]
+        command += [*twistd_options, "wschat", f"--data-dir={directory}", *_OPTIONS]
         command += [f"--certificate={keys.certificate}", f"--private-key={keys.key}"]
         running = Running(command, cpu, directory / "log", {"WSCHAT_JWT_SECRET": self._secret})
         running.port = int(running.wait_for(r"listening on https://\S*:(\d+)$"))
