@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.machine import favour, pinned
+
+LOAD_SOURCES: Final = ("load.c", "connection.c", "protocols.c", "histogram.c")
 
 
 class LoadFailed(Exception):

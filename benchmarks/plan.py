@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cache import Cache
-from benchmarks.load import Load
+from benchmarks.load import LOAD_SOURCES, Load
 from benchmarks.machine import Processors, family, memory, waited
 from benchmarks.results import Measurement
 from benchmarks.servers import Running, Server
@@ -84,7 +84,7 @@ class Cell:
         directory = self._cache.directory / "run" / self._server.name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        program = self._cache.native("load", "load.c", "connection.c", "protocols.c")
+        program = self._cache.native("load", *LOAD_SOURCES)
         identities = self._identities(self._cache.directory / "identities")
         with self._server.start(self._processors.server, directory) as running:
             load = Load(

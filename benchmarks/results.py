@@ -72,12 +72,6 @@ class Results:
         found = self.find(server, work, connections)
         return None if found is None else found.values.get(key)
 
-    def ratio(self, work: str, connections: int, key: str, one: str, other: str) -> float | None:
-        """One server's value by another's; None when either has none."""
-        value = self.value(one, work, connections, key)
-        by = self.value(other, work, connections, key)
-        return value / by if value is not None and by else None
-
     def sizes(self, work: str) -> list[int]:
         """The numbers of connections that a kind of work was measured with."""
         return sorted({m.connections for m in self.measurements if m.work == work})

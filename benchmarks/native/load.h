@@ -3,6 +3,8 @@
 #ifndef LOAD_H
 #define LOAD_H
 
+#include "histogram.h"
+
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,13 +32,6 @@ struct connection {
     uint64_t last_id;    /* wschat: the last message that came … */
     uint64_t acked_id;   /* … and the last that was acknowledged */
     bool ack_queued;
-};
-
-/* Microseconds in buckets that are at most 1/32 of their value wide. */
-#define BUCKETS 1024
-struct histogram {
-    uint64_t count, max;
-    uint64_t bucket[BUCKETS];
 };
 
 struct identity {
@@ -74,8 +69,6 @@ extern char phase; /* which phase messages say that they were sent in */
 extern struct histogram latency[KINDS], connecting;
 
 uint64_t now_ns(void);
-void histogram_add(struct histogram *h, uint64_t microseconds);
-uint64_t histogram_percentile(const struct histogram *h, double percent);
 
 void bytes_append(struct bytes *b, const char *data, size_t length);
 void connections_begin(const char *host, int port);
