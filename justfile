@@ -72,9 +72,21 @@ soak *OPTIONS:
 record:
     @python -m scripts.record_advanced_client
 
+# The same work on wschat and its peers, side by side: ./just bench --quick
+[no-exit-message]
+[positional-arguments]
+bench *OPTIONS:
+    @exec python -m benchmarks "$@"
+
+# Where the server's time goes under load: ./just profile direct
+[no-exit-message]
+[positional-arguments]
+profile *OPTIONS:
+    @exec python -m benchmarks.profiling "$@"
+
 # Remove what was made
 clean:
-    rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache _trial_temp* build dist *.egg-info
+    rm -rf .venv .bench .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache _trial_temp* build dist *.egg-info
     find . -name __pycache__ -type d -prune -exec rm -rf {} +
     find . -name dropin.cache -delete
 

@@ -444,8 +444,6 @@ def _say_in_one_line(kind: object, error: BaseException, trace: object) -> None:
     print(f"wschat: {error}", file=sys.__stderr__)
 
 
-
-
 async def _maybe(result: Deferred[None] | None) -> None:
     if result is not None:
         await result

@@ -1,0 +1,1 @@
+"""The benchmark: `./just bench` (docs/benchmark.md)."""
