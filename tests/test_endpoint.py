@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import endpoint
+from wschat import endpoint, fasttls
 from wschat.datadir import DataDirectory
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
@@ -151,6 +151,23 @@ class TLSTests(_EndpointTests):
         """What is none is a ValueError."""
         for text in ("nonsense:one", "ssl:x", "junk"):
             self.assertRaises(ValueError, self.tls, text)
+
+    def test_fast(self) -> None:
+        """On the uvloop reactor, an address is of the fast endpoint, with the server's keys."""
+        self.reactor._asyncioEventloop = type("Loop", (), {"__module__": "uvloop.loop"})()
+        for text in (":8443", "fasttls:8443"):
+            where = endpoint.tls_endpoint(self.reactor, text, *self.keys)
+            self.assertIsInstance(where, fasttls.FastTLSEndpoint)
+        self.tls("ssl:8443")
+        self.assertEqual(len(self.reactor.sslServers), 1)
+
+    def test_plain_asyncio(self) -> None:
+        """On asyncio's own loop it is Twisted's, unless the other one is named."""
+        self.reactor._asyncioEventloop = type("Loop", (), {"__module__": "asyncio.events"})()
+        self.tls(":8443")
+        self.assertEqual(len(self.reactor.sslServers), 1)
+        where = endpoint.tls_endpoint(self.reactor, "fasttls:8443", *self.keys)
+        self.assertIsInstance(where, fasttls.FastTLSEndpoint)
 
     def test_missing_keys(self) -> None:
         """Keys that are not there are an error that is one of the caught ones."""

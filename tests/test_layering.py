@@ -39,7 +39,7 @@ LAYERS: Final[dict[str, int]] = {
         ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
     ),
     **dict.fromkeys(("accounts", "outbox", "websocket", "gate"), 2),
-    **dict.fromkeys(("endpoint", "web", "datadir", "reactor"), 2),
+    **dict.fromkeys(("endpoint", "fasttls", "transport", "web", "datadir", "reactor"), 2),
     "service": 3,
     "tap": 4,
 }

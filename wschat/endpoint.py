@@ -9,7 +9,14 @@ from pathlib import Path
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorCore, IStreamServerEndpoint
 
+from wschat import fasttls
 from wschat.config import split_address
+
+
+def fast(reactor: object) -> bool:
+    """Whether TLS is by `fasttls:` unless another endpoint is named: on the uvloop reactor."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    return type(loop).__module__.partition(".")[0] == "uvloop" and fasttls.available(reactor)
 
 
 def check_certificate(certificate: Path, private_key: Path) -> None:
@@ -62,8 +69,8 @@ def tls_endpoint(
     """
     string = _tcp(text)
     if string != text:
-        string = string.replace("tcp:", "ssl:", 1)
-    if string.startswith("ssl:") and "Key=" not in string:
+        string = string.replace("tcp:", "fasttls:" if fast(reactor) else "ssl:", 1)
+    if string.startswith(("ssl:", "fasttls:")) and "Key=" not in string:
         key, chain = (quoteStringArgument(str(path)) for path in (private_key, certificate))
         string += f":privateKey={key}:certKey={chain}"
     return _endpoint(reactor, string)

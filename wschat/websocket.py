@@ -94,6 +94,11 @@ class ChatProtocol(WebSocketServerProtocol):
         self._resting = False
         self._ended = False
 
+    def connectionMade(self) -> None:
+        """Autobahn's own asks for details that only one of our transports has, and nobody needs."""
+        self.peer = ""
+        self._connectionMade()
+
     def onConnect(self, request: Any) -> str | None:
         """The subprotocol, if it is offered; who offers none is a classic client."""
         if v1.SUBPROTOCOL not in request.protocols:
