@@ -24,6 +24,7 @@ LAYERS: Final[dict[str, int]] = {
             "",
             "codes",
             "wire",
+            "frames",
             "v1",
             "identity",
             "envelope",
@@ -36,7 +37,8 @@ LAYERS: Final[dict[str, int]] = {
     ),
     **dict.fromkeys(("hub", "commands", "receipts", "presence"), 1),
     **dict.fromkeys(
-        ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
+        ("database", "statements", "store", "commits", "fanout", "catchup", "expiry", "questions"),
+        2,
     ),
     **dict.fromkeys(("accounts", "outbox", "websocket", "gate"), 2),
     **dict.fromkeys(("endpoint", "fasttls", "transport", "web", "datadir", "reactor"), 2),

@@ -23,6 +23,7 @@ from zope.interface import provider
 import wschat
 from wschat import v1, wire
 from wschat.codes import CloseCode
+from wschat.frames import take_text
 from wschat.hub import Session
 from wschat.outbox import Outbox, Turn
 from wschat.timeouts import Timeouts
@@ -134,12 +135,35 @@ class ChatProtocol(WebSocketServerProtocol):
             return
         if self._resting:
             return
-        for _ in range(_FRAMES_A_TURN):
-            if not self.processData() or self.state == self.STATE_CLOSED:
+        left = _FRAMES_A_TURN
+        while left:
+            left -= self._take_texts(left)
+            if not self.data and self.current_frame is None:
                 return
+            if left:
+                if not self.processData() or self.state == self.STATE_CLOSED:
+                    return
+                left -= 1
         self._resting = True
         self.transport.pauseProducing()
         self.factory.next_turn(self._go_on)
+
+    def _take_texts(self, most: int) -> int:
+        """Read text frames that need no more than that, without Autobahn; how many."""
+        if self.current_frame is not None or self.inside_message or self._perMessageCompress:
+            return 0
+        data, position, taken = self.data, 0, 0
+        longest = self.factory.max_message_size
+        while taken < most and self.state == self.STATE_OPEN:
+            frame = take_text(data, position, longest)
+            if frame is None:
+                break
+            payload, position = frame
+            taken += 1
+            self.onMessage(payload, False)
+        if position:
+            self.data = data[position:]
+        return taken
 
     def _go_on(self) -> None:
         self._resting = False
@@ -289,6 +313,7 @@ class ChatFactory(WebSocketServerFactory):
             allowNullOrigin=True,
         )
         self.messages = messages
+        self.max_message_size = max_message_size
         self.turn = Turn(reactor)
         self.outbox_bytes = outbox_bytes
         self.connections: set[ChatProtocol] = set()

@@ -1,0 +1,70 @@
+"""A WebSocket that sends back what it gets: our protocol, without a service behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol
+
+from wschat import wire
+from wschat.codes import CloseCode
+from wschat.hub import Session
+from wschat.outbox import Outbox
+from wschat.websocket import ChatFactory, ChatProtocol
+
+#: How a client opens one (RFC 6455 section 1.2).
+REQUEST = (
+    b"GET /ws HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Nobody:
+    """A service that does nothing; `came` is what it got."""
+
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+
+    def opened(
+        self,
+        user_id: str,
+        outbox: Outbox,
+        close: Callable[[CloseCode], None],
+        dialect: wire.Dialect,
+        probe: Callable[[Callable[[], None]], None],
+    ) -> Session:
+        return Session(user_id, outbox.write, close, dialect, probe)
+
+    def received(self, session: Session, payload: bytes) -> None:
+        self.came.append(payload)
+
+    def confirmed(self, session: Session, position: int) -> None:
+        pass
+
+    def closed(self, session: Session) -> None:
+        pass
+
+
+class Echo(ChatProtocol):
+    """Sends each message back as it was, binary ones too."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.state == self.STATE_OPEN and self._outbox is not None:
+            frame = wire.text_frame(payload)
+            self._outbox.write(b"\x82" + frame[1:] if isBinary else frame, 0)
+
+
+class EchoFactory(ChatFactory):
+    """Makes them."""
+
+    def __init__(self, reactor: IReactorTime, max_message_size: int) -> None:
+        super().__init__(Nobody(), reactor, max_message_size, 8 * max_message_size)
+        self.made: list[Any] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        protocol: Any = Echo(self, "alice")
+        self.made.append(protocol)
+        return protocol
