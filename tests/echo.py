@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Protocol
 
 from wschat import wire
 from wschat.codes import CloseCode
@@ -62,9 +60,9 @@ class EchoFactory(ChatFactory):
 
     def __init__(self, reactor: IReactorTime, max_message_size: int) -> None:
         super().__init__(Nobody(), reactor, max_message_size, 8 * max_message_size)
-        self.made: list[Any] = []
+        self.made: list[ChatProtocol] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        protocol: Any = Echo(self, "alice")
+    def buildProtocol(self, addr: IAddress | None) -> ChatProtocol:
+        protocol = self.connection("alice", Echo)
         self.made.append(protocol)
         return protocol

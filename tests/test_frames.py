@@ -72,7 +72,7 @@ def _played(kind: type[ChatProtocol], chunks: list[bytes]) -> tuple[object, ...]
     """What a protocol makes of bytes that come in these pieces: messages, answers, its state."""
     clock, nobody = Clock(), Nobody()
     factory = ChatFactory(nobody, clock, LONGEST, 1 << 20)
-    protocol = kind(factory, "alice")
+    protocol = factory.connection("alice", kind)
     wire = Wire(clock, ADDRESS)
     wire.protocol = protocol
     protocol.makeConnection(wire)
