@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
+from zope.interface import implementer
 
 from wschat import wire
 from wschat.codes import CloseCode
@@ -55,12 +56,16 @@ class Echo(ChatProtocol):
             self._outbox.write(b"\x82" + frame[1:] if isBinary else frame, 0)
 
 
+@implementer(IProtocolNegotiationFactory)
 class EchoFactory(ChatFactory):
     """Makes them."""
 
     def __init__(self, reactor: IReactorTime, max_message_size: int) -> None:
         super().__init__(Nobody(), reactor, max_message_size, 8 * max_message_size)
         self.made: list[ChatProtocol] = []
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol:
         protocol = self.connection("alice", Echo)

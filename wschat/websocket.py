@@ -273,14 +273,14 @@ class ChatProtocol(WebSocketServerProtocol):
     def close(self, code: CloseCode) -> None:
         """Close the connection, after what the transport will take of the outbox."""
         if self.state == self.STATE_OPEN:
-            if self._outbox is not None:
-                self._outbox.flush()
             self.sendClose(int(code), code.reason)
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Every close comes through here: ours, Autobahn's for bad frames, and replies."""
+        if self._outbox is not None:
+            self._outbox.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._end()
         slow = code == CloseCode.SLOW
