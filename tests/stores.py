@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import msgspec
 import sqlalchemy as sa
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -89,7 +90,10 @@ class StoreTests(SynchronousTestCase):
         return [message.content for message in self.page(user_id, after).messages]
 
     def start(self, user_id: str, name: str | None = None, after: int | None = None) -> store.Start:
-        return self.successResultOf(self.store.start((user_id, name), after))
+        """Where a session goes on; `head` is looked at by itself, as `self.head`."""
+        start = self.successResultOf(self.store.start((user_id, name), after))
+        self.head = start.head
+        return msgspec.structs.replace(start, head=0)
 
     def cursor(self, user_id: str) -> int:
         """How far a user has come with any session."""

@@ -196,6 +196,7 @@ class CatchUpTests(SynchronousTestCase):
 
     def test_store_fails(self) -> None:
         """When the store cannot be read the session is closed, and the fault logged."""
+        self.keep(1, size=10)
         self.store.reader.held = True
         for stage in range(2):  # the place, the page
             self.catch_up.begin(self.session(), self.outbox)
@@ -204,6 +205,18 @@ class CatchUpTests(SynchronousTestCase):
             self.store.reader.fail(OSError("disk gone"))
             self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
             self.assertEqual(self.closed, [CloseCode.INTERNAL] * (stage + 1))
+
+    def test_nothing_missed(self) -> None:
+        """Who has missed nothing is there after one look, with what came meanwhile."""
+        self.store.reader.held = True
+        session = self.session()
+        self.catch_up.begin(session, self.outbox)
+        self.store.reader.run()
+        session.deliver(b"meanwhile", 1)
+        calls = self.store.reader.calls
+        self.store.reader.report()
+        self.assertEqual((session.live, self.store.reader.calls), (True, calls))
+        self.assertEqual(session.position, 1)
 
     def test_cancel(self) -> None:
         """Whoever stops it closes nothing, and logs nothing; twice is no error."""

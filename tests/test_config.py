@@ -118,7 +118,13 @@ RIGHT: dict[str, dict[str, Any]] = {
         text: text
         for text in (
             *(":443", ":0", ":65535", "0.0.0.0:443", "[::1]:443", "chat.example:443", "a-b_c:1"),
-            *("tcp:443", "ssl:443:interface=::", "systemd:domain=INET:index=0", "unix:/run/x"),
+            *(
+                "tcp:443",
+                "ssl:443:interface=::",
+                "fasttls:443",
+                "systemd:domain=INET:index=0",
+                "unix:/run/x",
+            ),
         )
     },
     "http": {":80": ":80", "": "", "none": "", "tcp:80": "tcp:80"},

@@ -19,7 +19,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import endpoint
+from wschat import endpoint, fasttls
 from wschat.certificate import Certificate
 from wschat.datadir import DataDirectory
 
@@ -194,3 +194,18 @@ class TLSTests(_EndpointTests):
         """What is none is a ValueError."""
         for text in ("nonsense:one", "ssl:x", "junk"):
             self.assertRaises(ValueError, self.tls, text)
+
+    def test_fast(self) -> None:
+        """On the uvloop reactor, an address is of the fast endpoint, with the server's keys."""
+        self.reactor._asyncioEventloop = type("Loop", (), {"__module__": "uvloop.loop"})()
+        for text in (":8443", "fasttls:8443"):
+            where = endpoint.tls_endpoint(self.reactor, text, self.certificate)
+            self.assertIsInstance(where, fasttls.FastTLSEndpoint)
+        self.assertEqual(self.listens("ssl:8443"), (8443, ""))
+
+    def test_plain_asyncio(self) -> None:
+        """On asyncio's own loop it is Twisted's, unless the other one is named."""
+        self.reactor._asyncioEventloop = type("Loop", (), {"__module__": "asyncio.events"})()
+        self.assertEqual(self.listens(":8443"), (8443, "::"))
+        where = endpoint.tls_endpoint(self.reactor, "fasttls:8443", self.certificate)
+        self.assertIsInstance(where, fasttls.FastTLSEndpoint)

@@ -24,6 +24,7 @@ LAYERS: Final[dict[str, int]] = {
             "",
             "codes",
             "wire",
+            "frames",
             "v1",
             "identity",
             "envelope",
@@ -39,12 +40,14 @@ LAYERS: Final[dict[str, int]] = {
     ),
     **dict.fromkeys(("hub", "commands", "receipts", "presence", "lifetimes"), 1),
     **dict.fromkeys(
-        ("database", "statements", "store", "commits", "catchup", "expiry", "questions"), 2
+        ("database", "statements", "store", "commits", "fanout", "catchup", "expiry", "questions"),
+        2,
     ),
     **dict.fromkeys(("accounts", "administration", "watch", "logins", "outbox", "websocket"), 2),
     **dict.fromkeys(("gate", "endpoint", "http", "web", "datadir", "reactor", "drain"), 2),
     **dict.fromkeys(("certificate", "reload", "systemd", "runner", "extensions", "memory"), 2),
     **dict.fromkeys(("logs", "security", "lag", "metrics", "monitoring", "analytics"), 2),
+    **dict.fromkeys(("fasttls", "transport"), 2),
     "service": 3,
     "tap": 4,
 }

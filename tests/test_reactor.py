@@ -95,8 +95,8 @@ FAULT = """
 """
 
 
-def run(script: str) -> str:
-    """What a script prints."""
+def run(script: str, silent: bool = False) -> str:
+    """What a script prints; a `silent` one has nothing to complain about."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env={"PATH": os.environ["PATH"]},
@@ -105,8 +105,25 @@ def run(script: str) -> str:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not (silent and done.stderr), done.stderr
     return done.stdout
+
+
+#: What is only a connection's own end is not reported.
+LEFT = """
+    from wschat import reactor as plugin
+    plugin.install()
+    from twisted.internet import reactor
+
+    def left():
+        for error in (ConnectionResetError, ConnectionResetError(104, "reset")):
+            reactor._asyncioEventloop.call_exception_handler({"message": "m", "exception": error})
+        reactor.callLater(0, reactor.stop)
+
+    reactor.callLater(0, left)
+    reactor.run()
+    print("stopped")
+"""
 
 
 class ReactorTests(TestCase):
@@ -115,6 +132,10 @@ class ReactorTests(TestCase):
     def test_resets(self) -> Deferred[None]:
         """Each connection that is reset is lost, soon, and its descriptor can be used again."""
         return deferToThread(run, RESETS).addCallback(self.assertEqual, "all were lost\n")
+
+    def test_left(self) -> Deferred[None]:
+        """A peer that leaves is no fault, whether the loop is told an error or its class."""
+        return deferToThread(run, LEFT, silent=True).addCallback(self.assertEqual, "stopped\n")
 
     def test_faults(self) -> Deferred[None]:
         """Faults that are no connection's are the loop's to report."""

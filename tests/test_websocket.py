@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.echo import Nobody, entry, make_factory
 from tests.support import (
     BINARY,
     CLOSE,
@@ -131,6 +137,13 @@ class WriteTests(ServerTests):
         self.assertEqual(len(bob.wire.writes) - before, 1)
         self.assertEqual(bob.contents(), [str(n) for n in range(10)])
 
+    def test_answers_before_a_close(self) -> None:
+        """What a peer is owed in the turn in which it closes comes before the close."""
+        (alice,) = self.connect("alice")
+        alice.send_raw(client_frame(PING, b"?") + client_frame(CLOSE, b"\x03\xe8"))
+        pong, close = client_frame(PONG, b"?", mask=None), b"\x88\x02\x03\xe8"
+        self.assertEqual(b"".join(alice.wire.writes[-2:]), pong + close)
+
     def test_slow_reader(self) -> None:
         """Who does not read is closed with 4008, gets the rest later, and costs nobody else."""
         self.server = type(self.server)(Limits(outbox_bytes=3000))
@@ -176,6 +189,31 @@ class WriteTests(ServerTests):
         self.assertEqual((response.status, wire.connected), (400, True))
         self.server.advance(7)
         self.assertTrue(wire.aborted)
+
+
+class StateTests(SynchronousTestCase):
+    """What connections have in common."""
+
+    def test_as_autobahn(self) -> None:
+        """A connection begins with what Autobahn's own begins with, by the factory's options."""
+        factory = make_factory(Nobody(), Clock(), 1234)
+        ours, autobahns = factory.connection(entry("alice")), WebSocketServerProtocol()
+        autobahns.factory = factory
+        for protocol in (ours, autobahns):
+            protocol.makeConnection(StringTransport())
+        self.assertEqual(factory.countConnections, 2)
+        own = {"trafficStats", "send_queue", "utf8validator", "is_open", "is_closed"}
+        own |= {"transport", "peer", "_transport_details"}
+        for name in vars(autobahns).keys() - own:
+            self.assertEqual(getattr(ours, name), getattr(autobahns, name), name)
+        self.assertEqual(getattr(ours, "maxMessagePayloadSize", None), 1234)
+
+    def test_own_validator(self) -> None:
+        """Text in parts is looked at by each connection for itself."""
+        factory = make_factory(Nobody(), Clock(), 1234)
+        one, other = factory.connection(entry("alice")), factory.connection(entry("bob"))
+        self.assertIs(one.utf8validator, one.utf8validator)
+        self.assertIsNot(one.utf8validator, other.utf8validator)
 
 
 class ConfirmationTests(ServerTests):

@@ -74,6 +74,7 @@ class CatchUp:
     async def _catch_up(self, session: Session, outbox: Outbox, after: int | None) -> None:
         place, everywhere = (session.user_id, session.name), (session.user_id, None)
         unsaved, unsaved_anywhere = self._commits.place(place), self._commits.place(everywhere)
+        session.start_page()
         start = await self._store.start(place, after)
         position = max(unsaved, start.position)
         if not start.known:
@@ -86,7 +87,8 @@ class CatchUp:
             read = max(start.read, self._commits.place((session.user_id, None)))
             if session.position > read:
                 await self._handled(session, read)
-        live = False
+        # Who has missed nothing needs no page: what has come since then was held.
+        live = session.position >= start.head and session.finish_page(start.head)
         while not live:
             session.start_page()
             page = await self._store.page(session.user_id, session.position)

@@ -216,7 +216,9 @@ def _secret(text: str) -> str | None:
 
 
 #: What a Twisted server endpoint's string begins with.
-_ENDPOINT_KINDS: Final = frozenset({"ssl", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"})
+_ENDPOINT_KINDS: Final = frozenset(
+    {"ssl", "fasttls", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"}
+)
 
 _ENDPOINT: Final = ":PORT, HOST:PORT or a Twisted endpoint string"
 
@@ -236,7 +238,7 @@ SETTINGS: Final = (
         ":8443",
         _ENDPOINT,
         _listener,
-        "the TLS listener; an ssl: endpoint without keys gets the server's own, "
+        "the TLS listener; an ssl: or fasttls: endpoint without keys gets the server's own, "
         "and tcp: is plain, for a proxy that ends TLS",
         classic="SERVER_ADDR",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
@@ -16,11 +16,18 @@ from twisted.internet.interfaces import (
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from wschat import fasttls
 from wschat.certificate import Certificate
 from wschat.config import split_address
 
 #: Sockets that somebody else has opened for the TLS listener.
 _INHERITED: Final = ("systemd:", "fd:")
+
+
+def fast(reactor: object) -> bool:
+    """Whether TLS is by `fasttls:` unless another endpoint is named: on the uvloop reactor."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    return type(loop).__module__.partition(".")[0] == "uvloop" and fasttls.available(reactor)
 
 
 def _any_interface() -> str:
@@ -64,11 +71,24 @@ def tls_endpoint(
     `ValueError` for a string that is none.
     """
     string = _tcp(text)
+    if string != text and fast(reactor):
+        string = string.replace("tcp:", "fasttls:", 1)
+    if string.startswith("fasttls:") and "Key=" not in string:
+        return _fast_endpoint(reactor, string, certificate)
     if string == text and text.startswith("ssl:") and "Key=" not in text:
         string = text.replace("ssl:", "tcp:", 1)
-    if string == text and not text.startswith(_INHERITED):
+    elif string == text and not text.startswith(_INHERITED):
         return _endpoint(reactor, string)
     return _OverTLS(_endpoint(reactor, string), certificate)
+
+
+def _fast_endpoint(
+    reactor: IReactorCore, string: str, certificate: Certificate
+) -> IStreamServerEndpoint:
+    key, chain = (quoteStringArgument(str(path)) for path in (certificate.key, certificate.chain))
+    made: Any = _endpoint(reactor, f"{string}:privateKey={key}:certKey={chain}")
+    certificate.followed_by(made.context.load_cert_chain)
+    return cast("IStreamServerEndpoint", made)
 
 
 @implementer(IStreamServerEndpoint)

@@ -126,7 +126,7 @@ class Gate(Resource):
         wrong = _handshake_fault(request)
         if wrong is not None:
             return wrong
-        _take_over(request, ChatProtocol(self._factory, entry))
+        _take_over(request, self._factory.connection(entry))
         return None
 
 

@@ -29,7 +29,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         super().__init__(loop)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), OSError):
+        error = context.get("exception")
+        # aiofastnet gives the class itself of a peer that leaves before it has shaken hands.
+        if issubclass(error if isinstance(error, type) else type(error), OSError):
             self.callLater(0, self._drop_reset)
         else:
             loop.default_exception_handler(context)

@@ -26,6 +26,7 @@ from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
 from wschat.commits import Commits, Entry, storable
 from wschat.drain import Farewell
 from wschat.expiry import Expiry
+from wschat.fanout import Fanout
 from wschat.hub import Hub, Session
 from wschat.logins import Logins
 from wschat.meters import ANSWERED, ANY, Meters
@@ -48,6 +49,10 @@ _PRESENCE_DELAY: Final = 0.25
 RESUME_LIMIT: Final = 10.0
 
 log = Logger(namespace="wschat.service")
+
+
+def _undelivered(message_id: int) -> None:
+    log.failure("could not deliver message {id}", id=message_id)
 
 
 class ChatService(Service):
@@ -326,22 +331,35 @@ class ChatService(Service):
             log.info("messages are stored again")
             self._failing = False
         index = 0
+        registry = self.hub.registry
+        fanout = Fanout(lambda: registry.subscribers(wire.BROADCAST), _undelivered)
         for session, work in batch:
             try:
                 if not isinstance(work, wire.Message):
+                    fanout.bring(session)
                     self._questions.answer(session, self._outboxes.get(session), work)
                 elif work.topic == wire.SERVER:
+                    fanout.bring(session)
                     self._answer(session, work)
                 else:
                     work.id = appended.ids[index]
-                    self._settle(session, work, appended, index)
+                    self._settle(session, work, appended, index, fanout)
             except Exception:  # one message's fault costs no other message
                 log.failure("could not deliver what {user_id} sent", user_id=session.user_id)
             if storable(work):
                 index += 1
+        try:
+            fanout.finish()
+        except Exception:
+            log.failure("could not deliver broadcasts")
 
     def _settle(
-        self, session: Session, message: wire.Message, appended: Appended, index: int
+        self,
+        session: Session,
+        message: wire.Message,
+        appended: Appended,
+        index: int,
+        fanout: Fanout,
     ) -> None:
         """Deliver a message that was stored, once, and tell its sender."""
         if index in appended.full:
@@ -353,10 +371,14 @@ class ChatService(Service):
         if message.client_id is not None:
             self._meters.receipts["stored"] += 1
             session.send(v1.frame(v1.Stored(message.client_id, message.id)))
-        if index not in appended.repeats:
-            self._deliver(message)
+        if index in appended.repeats:
+            return
+        if message.topic == wire.BROADCAST:
+            fanout.add(message)
+        else:
+            self._deliver(message, fanout)
 
-    def _deliver(self, message: wire.Message) -> None:
+    def _deliver(self, message: wire.Message, fanout: Fanout) -> None:
         recipients = self.hub.recipients(message)
         if not recipients:
             return
@@ -367,9 +389,10 @@ class ChatService(Service):
             if frame is None:
                 frame = frames[session.dialect] = session.dialect.delivery(message)
             try:
+                fanout.bring(session)
                 session.deliver(frame, message.id)
             except Exception:  # one recipient's fault costs no other recipient
-                log.failure("could not deliver message {id}", id=message.id)
+                _undelivered(message.id)
         self._receipts.sent(message)
 
     def _answer(self, session: Session, message: wire.Message) -> None:

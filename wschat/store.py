@@ -112,13 +112,15 @@ class Start(msgspec.Struct, frozen=True):
 
     Not `complete`: of the messages after `position`, some are not kept any
     more.  `read` is how far the user has come with any of their sessions, and
-    where one begins that is not `known` and does not say where it is.
+    where one begins that is not `known` and does not say where it is.  `head` is
+    the newest message of all: who is there has missed nothing.
     """
 
     position: int
     complete: bool
     read: int
     known: bool = True
+    head: int = 0
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -304,7 +306,7 @@ class Store:
         true = after is None or after <= head  # or the database has been set back since
         given = [place for place in (known, after if true else None) if place is not None]
         position = max(min(max(given, default=read), head), first)
-        return Start(position, true and gone <= position, read, bool(given))
+        return Start(position, true and gone <= position, read, bool(given), head)
 
     def page(self, user_id: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """What `user_id` should have after message `after`: their inbox, others' broadcasts."""

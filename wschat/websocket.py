@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import secrets
 import struct
+import types
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.wamp.types import TransportDetails
+from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger
-from zope.interface import provider
+from twisted.logger import Logger
 
 import wschat
 from wschat import v1, wire
 from wschat.codes import CloseCode
+from wschat.frames import take_text
 from wschat.hub import Session
 from wschat.limits import Occupancy
 from wschat.meters import Meters
@@ -48,6 +51,10 @@ _OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
 _BEAT: Final = 1.0
 _POSITION: Final = struct.Struct("!Q")
+
+
+#: Nobody looks at what Autobahn knows of a transport.
+_NO_DETAILS: Final = TransportDetails()
 
 
 log = Logger(namespace="wschat.websocket")
@@ -84,16 +91,29 @@ class Entry(NamedTuple):
     address: str | None
 
 
-@provider(ILogObserver)
-def _discard(event: Any) -> None:
+class _Silence:
     """Autobahn logs requests, tokens included; nothing of that is for anybody."""
+
+    def debug(self, *args: object, **named: object) -> None: ...
+
+    info = warn = error = critical = failure = trace = debug
+
+
+#: What is known of an opening handshake, and is of no use after it.
+_HANDSHAKE: Final = (
+    "_wskey",
+    *(f"http_{part}" for part in ("headers", "request_data", "request_host", "request_params")),
+    *(f"http_{part}" for part in ("request_path", "request_uri", "response_data", "status_line")),
+    *(f"websocket_{part}" for part in ("extensions", "origin", "protocols")),
+    "websocket_extensions_in_use",
+)
 
 
 class ChatProtocol(WebSocketServerProtocol):
     """One WebSocket of one authenticated user."""
 
     transport: Any
-    log = Logger(namespace="wschat.autobahn", observer=_discard)
+    log = _Silence()
 
     def __init__(self, factory: ChatFactory, entry: Entry) -> None:
         super().__init__()
@@ -111,6 +131,23 @@ class ChatProtocol(WebSocketServerProtocol):
         self._probed: tuple[bytes, Callable[[], None]] | None = None
         self._resting = False
         self._ended = False
+        self._utf8validator: Any = None
+
+    def connectionMade(self) -> None:
+        """Autobahn's own asks for details that only one of our transports has, and nobody needs."""
+        self._connectionMade()
+
+    def _connectionMade(self) -> None:
+        """The state that Autobahn begins with is in the class: see `initial_state`."""
+        self._transport_details = _NO_DETAILS
+        self.factory.countConnections += 1
+
+    @property
+    def utf8validator(self) -> Any:  # type: ignore[override]
+        """Made for the first text that needs one: most connections never have any."""
+        if self._utf8validator is None:
+            self._utf8validator = Utf8Validator()
+        return self._utf8validator
 
     def onConnect(self, request: Any) -> str | None:
         """The subprotocol, if it is offered; who offers none is a classic client."""
@@ -120,6 +157,8 @@ class ChatProtocol(WebSocketServerProtocol):
         return v1.SUBPROTOCOL
 
     def onOpen(self) -> None:
+        for name in _HANDSHAKE:
+            self.__dict__.pop(name, None)
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, self._write, self._too_slow)
         self._outbox = outbox
         self.registerProducer(outbox, True)
@@ -149,12 +188,35 @@ class ChatProtocol(WebSocketServerProtocol):
             return
         if self._resting:
             return
-        for _ in range(_FRAMES_A_TURN):
-            if not self.processData() or self.state == self.STATE_CLOSED:
+        left = _FRAMES_A_TURN
+        while left:
+            left -= self._take_texts(left)
+            if not self.data and self.current_frame is None:
                 return
+            if left:
+                if not self.processData() or self.state == self.STATE_CLOSED:
+                    return
+                left -= 1
         self._resting = True
         self.transport.pauseProducing()
         self.factory.next_turn(self._go_on)
+
+    def _take_texts(self, most: int) -> int:
+        """Read text frames that need no more than that, without Autobahn; how many."""
+        if self.current_frame is not None or self.inside_message or self._perMessageCompress:
+            return 0
+        data, position, taken = self.data, 0, 0
+        longest = self.factory.max_message_size
+        while taken < most and self.state == self.STATE_OPEN:
+            frame = take_text(data, position, longest)
+            if frame is None:
+                break
+            payload, position = frame
+            taken += 1
+            self.onMessage(payload, False)
+        if position:
+            self.data = data[position:]
+        return taken
 
     def _go_on(self) -> None:
         self._resting = False
@@ -232,8 +294,6 @@ class ChatProtocol(WebSocketServerProtocol):
     def close(self, code: CloseCode) -> None:
         """Close the connection, after what the transport will take of the outbox."""
         if self.state == self.STATE_OPEN:
-            if self._outbox is not None:
-                self._outbox.flush()
             self.factory.meters.closed[code] += 1
             self.sendClose(int(code), code.reason)
 
@@ -241,6 +301,8 @@ class ChatProtocol(WebSocketServerProtocol):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Every close comes through here: ours, Autobahn's for bad frames, and replies."""
+        if self._outbox is not None:
+            self._outbox.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._end()
         slow = code == CloseCode.SLOW
@@ -280,6 +342,27 @@ class ChatProtocol(WebSocketServerProtocol):
         self.factory.disconnected(self)
 
 
+def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
+    """
+    What Autobahn's own protocol has in each connection before the handshake.
+
+    All of it is the same for all, and is replaced, not changed, when a
+    connection differs; its counters are nobody's, and its queue, for writes
+    that are chopped, is one that nothing can be put into.
+    """
+    protocol = WebSocketServerProtocol()
+    protocol.log, protocol.factory, protocol.peer = _Silence(), factory, ""
+    before = set(vars(protocol)) - {"peer"}
+    protocol._connectionMade()
+    factory.countConnections -= 1
+    state = {name: value for name, value in vars(protocol).items() if name not in before}
+    del state["utf8validator"]
+    for name, value in state.items():
+        if isinstance(value, types.FunctionType):
+            state[name] = staticmethod(value)
+    return state | {"send_queue": ()}
+
+
 class ChatFactory(WebSocketServerFactory):
     """What all connections share: limits, the end of the turn, and one timer for everybody."""
 
@@ -309,9 +392,12 @@ class ChatFactory(WebSocketServerFactory):
             allowedOrigins=["*"],  # the resource has decided already
             allowNullOrigin=True,
         )
+        self._state = initial_state(self)
+        self._kinds: dict[type[ChatProtocol], type[ChatProtocol]] = {}
         self.messages = messages
         self.meters = meters
         self.places = places
+        self.max_message_size = max_message_size
         self.turn = Turn(reactor)
         self.outbox_bytes = outbox_bytes
         self.connections: set[ChatProtocol] = set()
@@ -326,6 +412,12 @@ class ChatFactory(WebSocketServerFactory):
         self._shutting_down = False
         self._beat = LoopingCall(self.beat)
         self._beat.clock = reactor
+
+    def connection(self, entry: Entry, kind: type[ChatProtocol] = ChatProtocol) -> ChatProtocol:
+        """A protocol for one connection of who was let in."""
+        if kind not in self._kinds:
+            self._kinds[kind] = type(kind.__name__, (kind,), self._state)
+        return self._kinds[kind](self, entry)
 
     @property
     def shutting_down(self) -> bool:

@@ -1,7 +1,9 @@
-"""What Twisted finds of wschat: the `wschat` service, and the `uvloop` reactor."""
+"""What Twisted finds of wschat: the service, the `uvloop` reactor, and the endpoint `fasttls:`."""
 
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
+
+from wschat.fasttls import FastTLSParser
 
 server = ServiceMaker(
     "wschat",
@@ -11,3 +13,5 @@ server = ServiceMaker(
 )
 
 uvloop = Reactor("uvloop", "wschat.reactor", "asyncio's reactor on the event loop of uvloop.")
+
+fasttls = FastTLSParser()
