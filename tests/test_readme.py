@@ -26,6 +26,8 @@ RUN_BY = {
     "./just check": "CI",
     "./just --list": "RecipeTests",
     "./just chaos --minutes 1": "tests/test_chaos.py, for less long",
+    "./just soak --minutes 5 --clients 500": "tests/test_soak.py, for less long, with fewer",
+    "./just bench --quick": "tests/test_bench_load.py, for less long, with fewer peers",
 }
 
 
