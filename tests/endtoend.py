@@ -43,7 +43,7 @@ WORD: Final = "quokka"
 TOKEN: Final = "eyJ"
 
 #: How long one thing may take, in seconds; far more than it does.
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -85,7 +85,7 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
 class EndToEnd(TestCase):
     """Tests with a real server; those on another reactor are a subclass that names it."""
 
-    timeout = 60
+    timeout = 240
     server_reactor = "default"
 
     def directory(self) -> Path:

@@ -15,7 +15,7 @@ from scripts.processes import Process, Server
 class ProgramTests(TestCase):
     """Real processes."""
 
-    timeout = 60
+    timeout = 180
 
     def run_program(self, name: str, *arguments: str, **environ: str) -> Process:
         """A program that is gone when the test is."""

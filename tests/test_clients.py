@@ -35,7 +35,7 @@ class IntervalTests(SynchronousTestCase):
 class ProgramTests(TestCase):
     """The programs as they are installed."""
 
-    timeout = 40
+    timeout = 180
 
     def run_program(self, name: str, *arguments: str, **environ: str) -> Process:
         """A program that is gone when the test is."""

@@ -79,7 +79,7 @@ class TextTests(SynchronousTestCase):
 class ServerTests(TestCase):
     """The example, on a server."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()

@@ -139,7 +139,7 @@ class TextTests(SynchronousTestCase):
 class BotTests(TestCase):
     """The bot of the first example, as a program."""
 
-    timeout = 40
+    timeout = 180
 
     async def test_asyncio(self) -> None:
         """The example on asyncio says what it has to say, and ends."""

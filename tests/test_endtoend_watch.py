@@ -91,7 +91,7 @@ class WatchTests(EndToEnd):
             self.assertLessEqual({"time", "level", "namespace", "message"}, line.keys())
         (listening,) = (line for line in lines if line.get("scheme") == "https")
         self.assertEqual(listening["port"], server.tls_port)
-        self.assertEqual(lines[-1]["message"], "Server Shut Down.")
+        self.assertEqual(lines[-1]["message"], "stopped")
 
     async def test_security_log(self) -> None:
         """It says who came, who did not, from where and why, in a file for its owner alone."""

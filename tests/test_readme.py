@@ -78,7 +78,7 @@ class TextTests(SynchronousTestCase):
 class RecipeTests(TestCase):
     """`./just`, in this checkout."""
 
-    timeout = 60
+    timeout = 180
 
     def run_just(self, *arguments: str, **environ: str) -> Process:
         process = Process.start(reactor, "just", [str(ROOT / "just"), *arguments], environ)

@@ -377,7 +377,7 @@ class RunnerTests(SynchronousTestCase):
 class ThreadTests(TestCase):
     """Real threads."""
 
-    timeout = 30
+    timeout = 180
 
     def setUp(self) -> None:
         self.log = _Log(self)

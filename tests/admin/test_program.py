@@ -49,7 +49,7 @@ class ArgumentTests(AdminTests):
 class ProcessTests(TestCase):
     """As it is installed."""
 
-    timeout = 40
+    timeout = 180
 
     async def test_runs(self) -> None:
         """The console script is there, and its status is the command's."""

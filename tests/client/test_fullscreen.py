@@ -19,7 +19,7 @@ SMALL, LARGE = (80, 24), (200, 50)
 class FullScreenTests(TestCase):
     """alice at a terminal, and bob with lines."""
 
-    timeout = 60
+    timeout = 180
 
     async def serve(self, **environ: str) -> None:
         """A server with bob on it."""
@@ -253,7 +253,7 @@ class FullScreenTests(TestCase):
 class LyingServerTests(ClientTests):
     """A classic server that says what a test wants."""
 
-    timeout = 60
+    timeout = 180
 
     async def test_alarm(self) -> None:
         """A message that is not from whom it says is white on red, in both programs."""

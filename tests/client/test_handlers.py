@@ -219,7 +219,7 @@ class HandlersTests(SynchronousTestCase):
 class ThreadsTests(TestCase):
     """Plain functions in threads."""
 
-    timeout = 20
+    timeout = 180
 
     def setUp(self) -> None:
         self.threads = Threads(reactor, 2)
