@@ -61,6 +61,12 @@ coverage:
 chaos *OPTIONS:
     @exec python -m scripts.chaos "$@"
 
+# Where the server's time goes: ./just profile --seconds 10
+[no-exit-message]
+[positional-arguments]
+profile *OPTIONS:
+    @exec python -m scripts.profile_server "$@"
+
 # Remove what was made
 clean:
     rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache _trial_temp* build dist *.egg-info

@@ -63,7 +63,7 @@ def available(reactor: object) -> bool:
     if getattr(reactor, "_asyncioEventloop", None) is None:
         return False
     try:
-        from aiofastnet import ssl_transport  # noqa: PLC0415  # the extra `fast`
+        from aiofastnet import ssl_transport  # type: ignore[attr-defined]  # noqa: PLC0415
     except ImportError:
         return False
     return ssl_transport.SSLEngineDirect is not None  # it may not find Python's own OpenSSL
@@ -180,7 +180,7 @@ class FastTLSPort(tcp.Port):
 
     def startListening(self) -> None:
         # Not by aiofastnet's own functions: their least buffers are four times what is read.
-        from aiofastnet import ssl_transport  # noqa: PLC0415
+        from aiofastnet import ssl_transport  # type: ignore[attr-defined]  # noqa: PLC0415
 
         self._loop: asyncio.AbstractEventLoop = self.reactor._asyncioEventloop
         self._connection = ssl_transport.SSLTransport_Socket
