@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.util
 import socket
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from aiofastnet import ssl_transport  # type: ignore[attr-defined]
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,7 +42,14 @@ class ParserTests(SynchronousTestCase):
         memory: Any = MemoryReactorClock()
         memory._asyncioEventloop = object()
         self.assertTrue(fasttls.available(memory))
-        self.patch(importlib.util, "find_spec", lambda name: None)
+        with mock.patch.dict(sys.modules, {"aiofastnet": None}):
+            self.assertFalse(fasttls.available(memory))
+
+    def test_without_its_openssl(self) -> None:
+        """Where it cannot use the OpenSSL that Python has, it is not available either."""
+        memory: Any = MemoryReactorClock()
+        memory._asyncioEventloop = object()
+        self.patch(ssl_transport, "SSLEngineDirect", None)
         self.assertFalse(fasttls.available(memory))
 
     def test_plugin(self) -> None:

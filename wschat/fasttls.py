@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
-import importlib.util
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet import defer, tcp
@@ -45,8 +44,10 @@ _A_TURN: Final = 2
 #: What waits in the kernel to be accepted: as much as it takes.
 _BACKLOG: Final = 4096
 
-#: TLS buffers of a connection each way, in bytes: a record, the least that there can be.
-_BUFFER_BYTES: Final = 16384
+#: TLS buffers of a connection in and out, in bytes.  All of it stays in memory, so that what comes
+#: in, mostly short, is read in small steps, and what goes out, often joined, a record at once.
+_IN_BYTES: Final = 4096
+_OUT_BYTES: Final = 16384
 
 #: How long nothing is accepted when there is no descriptor for it, in seconds.
 _BREATH: Final = 1.0
@@ -58,9 +59,14 @@ log = Logger(namespace="wschat.fasttls")
 
 
 def available(reactor: object) -> bool:
-    """Whether this can listen: the reactor has an asyncio loop, and aiofastnet is installed."""
-    there = importlib.util.find_spec("aiofastnet") is not None
-    return there and getattr(reactor, "_asyncioEventloop", None) is not None
+    """Whether this can listen: the reactor has an asyncio loop, and aiofastnet works here."""
+    if getattr(reactor, "_asyncioEventloop", None) is None:
+        return False
+    try:
+        from aiofastnet import ssl_transport  # type: ignore[attr-defined]  # noqa: PLC0415
+    except ImportError:
+        return False
+    return ssl_transport.SSLEngineDirect is not None  # it may not find Python's own OpenSSL
 
 
 def server_context(private_key: str, certificate: str) -> ssl.SSLContext:
@@ -140,6 +146,26 @@ class FastTLSEndpoint:
         return port
 
 
+class _Handshake:
+    """Whom aiofastnet tells that a handshake has ended, well or not: as much of a future."""
+
+    __slots__ = ("_ended", "transport")
+
+    transport: Any
+
+    def __init__(self, ended: Callable[[_Handshake], None]) -> None:
+        self._ended = ended
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: object) -> None:
+        self._ended(self)
+
+    def set_exception(self, error: object) -> None:
+        self._ended(self)
+
+
 class FastTLSPort(tcp.Port):
     """
     Twisted's port, that accepts for aiofastnet.
@@ -154,19 +180,12 @@ class FastTLSPort(tcp.Port):
     _type = "TLS"
 
     def startListening(self) -> None:
-        from aiofastnet import connect_accepted_socket  # noqa: PLC0415  # the extra `fast`
+        # Not by aiofastnet's own functions: their least buffers are four times what is read.
+        from aiofastnet import ssl_transport  # type: ignore[attr-defined]  # noqa: PLC0415
 
         self._loop: asyncio.AbstractEventLoop = self.reactor._asyncioEventloop
-        self._connect = functools.partial(
-            connect_accepted_socket,
-            self._loop,
-            ssl=self.context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-            ssl_incoming_bio_size=_BUFFER_BYTES,
-            ssl_outgoing_bio_size=_BUFFER_BYTES,
-        )
-        self._shaking: set[asyncio.Task[Any]] = set()
+        self._connection = ssl_transport.SSLTransport_Socket
+        self._shaking: set[_Handshake] = set()
         self._waiting: deque[FastTransport] = deque()
         self._resting = False
         super().startListening()
@@ -200,18 +219,30 @@ class FastTLSPort(tcp.Port):
             self.startReading()
 
     def _shake_hands(self, accepted: socket.socket) -> None:
-        task = self._loop.create_task(self._connected(accepted))
-        self._shaking.add(task)
-        task.add_done_callback(self._shaking.discard)
-
-    async def _connected(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        handshake = _Handshake(self._shaken)
         try:
-            await self._connect(lambda: FastTransport(self._wait), accepted)
-        except OSError as error:  # of the peer or of TLS; nobody has seen the connection
+            handshake.transport = self._connection(
+                self._loop,
+                FastTransport(self._wait),
+                self.context,
+                True,
+                HANDSHAKE_TIMEOUT,
+                SHUTDOWN_TIMEOUT,
+                _IN_BYTES,
+                _OUT_BYTES,
+                accepted,
+                handshake,
+            )
+        except OSError as error:  # it has gone already
             log.debug("a handshake failed: {error}", error=error)
             accepted.close()
-        finally:
-            self._accept_again()
+        else:
+            self._shaking.add(handshake)
+
+    def _shaken(self, handshake: _Handshake) -> None:
+        self._shaking.discard(handshake)
+        self._accept_again()
 
     def _wait(self, transport: FastTransport) -> None:
         """A handshake is done: the connection has to wait for its turn."""
@@ -241,8 +272,9 @@ class FastTLSPort(tcp.Port):
 
     def connectionLost(self, reason: Any) -> None:
         """The port is closed, and with it what was not let in."""
-        for task in self._shaking:
-            task.cancel()
+        for handshake in self._shaking:
+            handshake.transport.abort()
+        self._shaking.clear()
         for transport in self._waiting:
             transport.abortConnection()
         self._waiting.clear()

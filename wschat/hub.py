@@ -266,7 +266,7 @@ class Hub:
 
     def admit(self, message: wire.Message) -> None:
         """Raise `Refused` unless the message has somewhere to go."""
-        if message.kind is wire.Kind.DIRECT and message.topic not in self._users:
+        if message.topic not in self._users and message.topic not in wire.SHARED:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT, f"Unknown recipient: {message.topic}.")
 
     def recipients(self, message: wire.Message) -> list[Session]:

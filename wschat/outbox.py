@@ -7,7 +7,6 @@ enough, they wait here; when too many bytes wait, their reader is too slow.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -71,7 +70,7 @@ class Outbox:
         self._limit = limit
         self._write = write
         self._overflow = overflow
-        self._frames: deque[tuple[bytes, int]] = deque()
+        self._frames: list[tuple[bytes, int]] = []  # no deque: an empty one has 600 bytes
         self._size = 0
         self._paused = False
         self._scheduled = False
@@ -113,12 +112,14 @@ class Outbox:
     def _next_frames(self) -> list[bytes]:
         joined: list[bytes] = []
         room = _WRITE_BYTES
-        while self._frames and (not joined or len(self._frames[0][0]) <= room):
-            frame, message_id = self._frames.popleft()
+        for frame, message_id in self._frames:
+            if joined and len(frame) > room:
+                break
             joined.append(frame)
             room -= len(frame)
             self._size -= len(frame)
             self.position = max(self.position, message_id)
+        del self._frames[: len(joined)]
         return joined
 
     def has_room(self, size: int) -> bool:

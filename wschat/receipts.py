@@ -40,7 +40,7 @@ class Receipts:
 
     def sent(self, message: wire.Message) -> None:
         """A message was handed to its recipient; one that was handed over before is no news."""
-        if message.client_id is None or message.kind is not wire.Kind.DIRECT:
+        if message.client_id is None or message.topic in wire.SHARED:
             return
         awaited = self._awaited.setdefault(message.topic, [])
         index = len(awaited)

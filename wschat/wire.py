@@ -22,6 +22,9 @@ BROADCAST: Final = "broadcast"
 SERVER: Final = "server"
 SYSTEM: Final = "system"
 
+#: Topics that are no user's inbox.
+SHARED: Final = frozenset({BROADCAST, SERVER})
+
 #: Names that no user can have, because they mean something in a frame.
 RESERVED_NAMES: Final = frozenset({BROADCAST, SERVER, SYSTEM})
 
@@ -32,7 +35,7 @@ MAX_NONCE: Final = 64
 
 _USER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d{1,9})?(?:Z|[+-](\d\d):(\d\d))",
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(?:Z|[+-](\d\d):(\d\d))",
     re.ASCII,
 )
 
@@ -155,6 +158,9 @@ class CommandAnswer(msgspec.Struct):
     error: str | None = None
 
 
+#: The kinds as they are written; a look into this costs less than into the enumeration.
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
 _encoder = msgspec.json.Encoder()
 _submissions = msgspec.json.Decoder(_Submission)
 _deliveries = msgspec.json.Decoder(_Delivery)
@@ -194,13 +200,11 @@ def valid_timestamp(text: str) -> bool:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return False
-    numbers = [int(group or 0) for group in match.groups()]
-    year, month, day, hour, minute, second, offset_hour, offset_minute = numbers
     try:
-        datetime.datetime(year, month, day, hour, minute, second)
+        datetime.datetime.fromisoformat(match[1])
     except ValueError:
         return False
-    return offset_hour < 24 and offset_minute < 60
+    return match[2] is None or (int(match[2]) < 24 and int(match[3]) < 60)
 
 
 def format_time(seconds: float) -> str:
@@ -213,7 +217,7 @@ def _topic(header: Header) -> str:
     """Where a submission goes; its `message_type` may be absent or in the older spelling."""
     to = header.to or ""
     named = header.message_type or (Kind.BROADCAST if header.is_broadcast else Kind.DIRECT)
-    if named not in set(Kind):
+    if named not in _KINDS:
         raise Malformed("Unknown message_type: direct, broadcast and server are known.")
     shared = BROADCAST if header.is_broadcast or named == Kind.BROADCAST else ""
     special = SERVER if named == Kind.SERVER else shared
