@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,6 +83,21 @@ class LifetimesTests(SynchronousTestCase):
             self.lifetimes.leave(f"user{number}")
         self.assertLess(len(self.lifetimes._heap), 100)
         self.assertEqual(self.due(89_999.0)[1], [("alice", 90_000.0)])
+
+    def test_forgotten(self) -> None:
+        """Who has left is not kept in memory until their token would have ended."""
+
+        class Guest:
+            """Somebody."""
+
+        lifetimes: Lifetimes[Guest] = Lifetimes()
+        guest = Guest()
+        gone = weakref.ref(guest)
+        lifetimes.stay(guest, 1000.0, 0.0)
+        lifetimes.leave(guest)
+        del guest
+        gc.collect()
+        self.assertIsNone(gone())
 
     @settings(deadline=None)
     @given(st.lists(STEPS, max_size=60))

@@ -36,46 +36,53 @@ class Lifetimes(Generic[Guest]):
     """
 
     def __init__(self) -> None:
-        self._ends: dict[Guest, float] = {}
+        self._tickets: dict[Guest, int] = {}
+        self._current: dict[int, tuple[Guest, float]] = {}
         self._order = itertools.count()
-        # Entries of tokens that were replaced, or whose session is gone, stay until there are many.
-        self._heap: list[tuple[float, int, float, Guest]] = []
+        # Tickets that were replaced, or whose guest is gone, stay here until there are many: numbers
+        # alone, so that nobody who is gone is kept in memory for it.
+        self._heap: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._tickets)
 
     def stay(self, guest: Guest, ends: float, now: float) -> None:
         """Somebody may stay until `ends`; that replaces what was said before."""
-        if self._ends.get(guest) == ends:
-            return
-        self._ends[guest] = ends
+        known = self._tickets.get(guest)
+        if known is not None:
+            if self._current[known][1] == ends:
+                return
+            del self._current[known]
+        ticket = next(self._order)
+        self._tickets[guest] = ticket
+        self._current[ticket] = guest, ends
         notice = ends - NOTICE
-        self._push(notice if notice > now else ends, ends, guest)
+        self._push(notice if notice > now else ends, ticket)
 
     def leave(self, guest: Guest) -> None:
         """Somebody is gone; a stranger is no error."""
-        self._ends.pop(guest, None)
+        ticket = self._tickets.pop(guest, None)
+        if ticket is not None:
+            del self._current[ticket]
 
     def due(self, now: float) -> Due[Guest]:
         """Whose token has ended, who are forgotten by this, and whose token ends soon."""
         due: Due[Guest] = Due([], [])
         while self._heap and self._heap[0][0] <= now:
-            _, _, ends, guest = heapq.heappop(self._heap)
-            if not self._current(ends, guest):
+            _, ticket = heapq.heappop(self._heap)
+            if ticket not in self._current:
                 continue
+            guest, ends = self._current[ticket]
             if ends <= now:
-                del self._ends[guest]
+                self.leave(guest)
                 due.ended.append(guest)
             else:
                 due.ending.append((guest, ends))
-                self._push(ends, ends, guest)
+                self._push(ends, ticket)
         return due
 
-    def _current(self, ends: float, guest: Guest) -> bool:
-        return self._ends.get(guest) == ends
-
-    def _push(self, when: float, ends: float, guest: Guest) -> None:
-        heapq.heappush(self._heap, (when, next(self._order), ends, guest))
-        if len(self._heap) > 2 * len(self._ends) + _SURPLUS:
-            self._heap = [entry for entry in self._heap if self._current(*entry[2:])]
+    def _push(self, when: float, ticket: int) -> None:
+        heapq.heappush(self._heap, (when, ticket))
+        if len(self._heap) > 2 * len(self._tickets) + _SURPLUS:
+            self._heap = [entry for entry in self._heap if entry[1] in self._current]
             heapq.heapify(self._heap)
