@@ -272,7 +272,7 @@ class MigrationTests(SynchronousTestCase):
         kept = MemoryStore(made)
         self.assertEqual([user.user_id for user in kept.all_users()], ["alice"])
         start = self.successResultOf(kept.start(("alice", None), None))
-        self.assertEqual(start, store.Start(6, True, 6, known=False))
+        self.assertEqual(start, store.Start(6, True, 6, known=False, head=7))
         (hello,) = self.successResultOf(kept.page("alice", 6)).messages
         self.assertEqual((hello.id, hello.content, hello.client_id), (7, "hello", None))
         appended = self.successResultOf(
