@@ -39,8 +39,8 @@ class Lifetimes(Generic[Guest]):
         self._tickets: dict[Guest, int] = {}
         self._current: dict[int, tuple[Guest, float]] = {}
         self._order = itertools.count()
-        # Tickets that were replaced, or whose guest is gone, stay here until there are many: numbers
-        # alone, so that nobody who is gone is kept in memory for it.
+        # Tickets that were replaced, or whose guest is gone, stay here until there are many:
+        # numbers alone, so that nobody who is gone is kept in memory for it.
         self._heap: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
