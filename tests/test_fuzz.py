@@ -10,8 +10,6 @@ import random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import fail
-from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from scripts.fuzz import transport
@@ -19,7 +17,7 @@ from scripts.fuzz.__main__ import SHARES
 from scripts.fuzz.engine import CORPUS, Fault, Outcome, Target, corpus, make, mutated, watching
 from scripts.fuzz.server import Frames, Http
 from scripts.fuzz.targets import TARGETS
-from wschat import gate, websocket
+from wschat import web, websocket, wire
 
 examples = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -136,16 +134,14 @@ class OracleTests(SynchronousTestCase):
 
     def test_raised(self) -> None:
         """An exception that no contract names."""
-        self.patch(gate, "_token", lambda request: 1 / 0)
-        self._notices(Http(), "http", "ws")
+        self.patch(wire, "valid_user_id", lambda name: 1 // 0)
+        self._notices(make("wire"), "wire", "direct")
 
     def test_logged(self) -> None:
         """A traceback in the log, though the peer got an answer."""
-        self.patch(gate.Admission, "__call__", lambda *_: fail(ValueError("x")))
-        with watching() as check:
-            Logger().failure("on purpose", None) if False else Logger().error("on purpose")
-            self.assertRaises(Fault, check)
-            check()
+        self.patch(web.Web, "_health", lambda *_: 1 // 0)
+        self._notices(Http(), "http", "health")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_left(self) -> None:
         """A connection that is gone and not forgotten."""

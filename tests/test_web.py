@@ -287,6 +287,18 @@ class BodyTests(_WebTests):
         self.server.advance(60)
         self.assertFalse(wire.connected)
 
+    def test_after_a_bad_request(self) -> None:
+        """What comes behind a bad request is not looked at, as long as TLS still hands it on."""
+        for behind in (b"A: b\r\n\r\n", b"\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            wire = self.server.open_wire()
+            wire.feed(request_head("GET", "/health", 0, {}))
+            wire.feed(b"PRI * HTTP/2.0\r\n")
+            wire.feed(behind)
+            statuses = [parse_response(data).status for data in wire.writes if b"HTTP/1.1" in data]
+            self.assertEqual(statuses, [200, 400])
+            self.server.turn()
+            self.assertFalse(wire.connected)
+
     def registering(self) -> tuple[Executor, Wire]:
         """Alice has asked to be registered, and the store has not answered yet."""
         writer = self.server.store.writer

@@ -18,6 +18,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -392,10 +393,20 @@ class ChatRequest(Request):
         super().render(resrc)
 
 
+class _Channel(HTTPChannel):
+    """HTTP on one connection; nothing that comes after the server has ended it counts."""
+
+    def loseConnection(self) -> None:
+        """End it.  Over TLS what the peer sends until then would still be handed on."""
+        super().loseConnection()
+        self.dataReceived = lambda data: None  # type: ignore[method-assign]
+
+
 class ChatSite(Site):
     """A listener's resources, without twisted.web's access log: its lines would hold tokens."""
 
     noisy = False
+    protocol = _Channel  # type: ignore[assignment]  # Twisted's own is a choice with HTTP/2
 
     def __init__(self, root: IResource, allowed_origins: frozenset[str] = frozenset()) -> None:
         super().__init__(root, requestFactory=ChatRequest, timeout=IDLE_TIMEOUT)

@@ -22,9 +22,8 @@ def _read(function: Callable[[], Read]) -> Read | None:
     try:
         return function()
     except wire.Malformed as refusal:
-        if "\n" in refusal.text or len(refusal.text) > 500 or not refusal.text.endswith("."):
-            if refusal.text[-2:] != ": -" and refusal.text[-3:] != "_ -":
-                raise Fault(f"not a line for a peer: {refusal.text!r}") from None
+        if "\n" in refusal.text or len(refusal.text) > 500:
+            raise Fault(f"not a line for a peer: {refusal.text!r}") from None
         for dialect in (wire.CLASSIC, v1.DIALECT):
             dialect.refusal("alice", refusal, _NOW)
         return None

@@ -14,7 +14,11 @@ from wschat.identity import PrivateKey
 from wschat.testing import Limits, MemoryServer
 
 #: Always the same, so that kept inputs can hold what was signed.
-_KEYS: Final = {"alice": PrivateKey(bytes(range(32))), "bob": PrivateKey(bytes(32))}
+_KEYS: Final = {
+    "alice": PrivateKey(bytes(range(32))),
+    "bob": PrivateKey(bytes(32)),
+    "charlie": PrivateKey(b"\1" * 32),  # who may have new keys
+}
 
 _STRANGER: Final = "203.0.113.5"
 _ORIGIN: Final = "https://chat.example"
@@ -184,10 +188,10 @@ class Frames:
             self._check(frame)
         if transport.ended and not (said and said[-1].opcode == 0x8):
             raise Fault("ended without a close")
-        if how & 0x40:
-            house.tick(12)
-            frames(transport.written())
-        self._let_bob_read()
+        for _ in range(12 if how & 0x40 else 1):
+            self._let_bob_read()
+            house.tick(1)
+        frames(transport.written())
         transport.lose()
         house.close()
         if next(self._inputs) % _LIFE == _LIFE - 1:

@@ -24,13 +24,19 @@ _FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[\x20-\x7e\x80-\xff]
 
 
 class Transport(StringTransport):
-    """What a protocol under test writes to; reads wait while it has paused them."""
+    """
+    What a protocol under test writes to; reads wait while it has paused them.
+
+    As over TLS, what the peer sends is handed on until the connection is
+    lost, though the protocol has ended it.
+    """
 
     protocol: IProtocol
 
     def __init__(self, clock: Clock, host: str) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", host, 50000), lenient=True)
         self.ended = False  # by the protocol under test
+        self._aborted = False
         self._clock = clock
         self._waiting: list[bytes] = []
 
@@ -41,24 +47,26 @@ class Transport(StringTransport):
     def feed(self, chunks: Iterator[bytes]) -> None:
         """Let the peer send, a read for each chunk, as far as the protocol reads."""
         self._waiting += chunks
-        while self._waiting and self.connected and not self.ended:
-            while self._waiting and self.producerState == "producing" and not self.ended:
+        while self._waiting and self.connected:
+            while self._waiting and self._reads():
                 self.protocol.dataReceived(self._waiting.pop(0))
             self._clock.advance(0)
-            if self._waiting and self.producerState != "producing":
-                self._clock.advance(0.001)
-                if self.producerState != "producing":
-                    return  # it waits for something that takes time
+            if self._waiting and not self._reads():
+                return  # it waits for something that takes time
+
+    def _reads(self) -> bool:
+        return self.connected and not self._aborted and self.producerState == "producing"
 
     def loseConnection(self) -> None:
         self._end()
 
     def abortConnection(self) -> None:
+        self._aborted = True
         self._end()
 
     def _end(self) -> None:
         if not self.ended:
-            self.ended = True
+            self.ended = self.disconnecting = True
             self._clock.callLater(0, self._lost, ConnectionDone())
 
     def lose(self) -> None:
