@@ -40,8 +40,12 @@ lint:
 types:
     mypy
 
+# Known faults of the packages that are used, and what bandit sees in ours
+audit:
+    @python -m scripts.audit
+
 # What CI runs
-check: lint types test
+check: lint types test audit
 
 # Mend the style
 fmt:
@@ -60,6 +64,12 @@ coverage:
 [positional-arguments]
 chaos *OPTIONS:
     @exec python -m scripts.chaos "$@"
+
+# Inputs that nobody would send: ./just fuzz --target http --inputs 1000000 --minutes 20
+[no-exit-message]
+[positional-arguments]
+fuzz *OPTIONS:
+    @exec python -m scripts.fuzz "$@"
 
 # The screens of docs/advanced-client.md, made again
 record:

@@ -85,7 +85,7 @@ class ChanceTests(SynchronousTestCase):
         @examples
         @given(st.integers(min_value=0), st.binary(max_size=200), st.booleans())
         def holds(seed: int, other: bytes, kept: bool) -> None:
-            target(mutated(seeds, random.Random(seed)) if kept else other)  # noqa: S311
+            target(mutated(seeds, random.Random(seed)) if kept else other)
             check()
 
         with watching() as check:
@@ -162,11 +162,21 @@ class OracleTests(SynchronousTestCase):
 
     def test_written(self) -> None:
         """What no server may write."""
-        for data in (b"\x81\x85abcd", b"\x81\x02{", b"\x88\x00\x81\x02{}", b"\x88\x02\x03\xed", b"\x83\x00"):
-            self.assertRaises(Exception, transport.frames, data)
+        for data in (
+            b"\x81\x85abcd",
+            b"\x81\x02{",
+            b"\x88\x00\x81\x02{}",
+            b"\x88\x02\x03\xed",
+            b"\x83\x00",
+        ):
+            self.assertRaises(AssertionError, transport.frames, data)
         for text in ('{"a":1,"a":2}', "NaN", "{"):
-            self.assertRaises(Exception, transport.json_of, text.encode())
-        for answer in (b"ok", b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"):
+            self.assertRaises((Fault, ValueError), transport.json_of, text.encode())
+        for answer in (
+            b"ok",
+            b"HTTP/1.1 200 OK\r\nA b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+        ):
             self.assertRaises(Fault, transport.answers, answer)
         good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         self.assertEqual(transport.answers(good * 2), ([200, 200], b""))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -19,8 +21,9 @@ from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
 from wschat.client.listener import Heard, Listener
 from wschat.client.replays import Replays
 from wschat.client.settings import Encryption, Settings
-from wschat.client.trust import KnownUsers, Pin, TrustError
+from wschat.client.trust import Keys, KnownUsers, Pin, TrustError
 from wschat.client.websocket import Connection, ConnectionFactory
+from wschat.envelope import Authenticity
 from wschat.identity import PrivateKey
 
 _NOW: Final = 1795341600.0
@@ -207,11 +210,8 @@ def handshake_target(data: bytes) -> None:
 
 def _accept(key: bytes) -> bytes:
     """The answer to a key (RFC 6455 section 4.2.2)."""
-    import base64  # noqa: PLC0415
-    import hashlib  # noqa: PLC0415
-
-    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # noqa: S324
-    return base64.b64encode(digest)
+    whole = key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    return base64.b64encode(hashlib.sha1(whole, usedforsecurity=False).digest())
 
 
 class Files:
@@ -237,7 +237,7 @@ class Files:
         known = KnownUsers("chat.example:443", path)
         with contextlib.suppress(TrustError):
             before = known.pin("bob")
-            keys = people.Keys(_OTHER.public_key, _OTHER.x25519_public_key)
+            keys = Keys(_OTHER.public_key, _OTHER.x25519_public_key)
             known.update("alice", lambda pin: Pin(keys, former=pin.former if pin else ()))
             again = KnownUsers("chat.example:443", path)
             if repr(again.pin("bob")) != repr(before):  # no number is NaN
@@ -250,12 +250,10 @@ class Files:
     def _heard(path: Path, data: bytes, how: int) -> None:
         replays = Replays(path)
         message = wire.Message("bob", "alice", "text", "2026-11-22T10:00:00Z", client_id="c1")
-        replays.judged(message, people.Authenticity.ENVELOPE)
+        replays.judged(message, Authenticity.ENVELOPE)
         replays.handled(message, _NOW)
         replays.save()
-        if Replays(path).judged(message, people.Authenticity.ENVELOPE) is (
-            people.Authenticity.ENVELOPE
-        ):
+        if Replays(path).judged(message, Authenticity.ENVELOPE) is (Authenticity.ENVELOPE):
             raise Fault("what was heard is news again")
 
     @staticmethod
@@ -285,10 +283,13 @@ def lines_target(data: bytes) -> None:
             elif isinstance(meaning, console.Broadcast):
                 shown(console.sent_label(wire.BROADCAST, meaning.text))
             elif isinstance(meaning, console.Slash):
-                for arguments in (
-                    lambda: console.parse_history(meaning.rest),
-                    lambda: console.parse_trust(meaning.rest),
-                    lambda: console.parse_user(meaning),
-                ):
-                    with contextlib.suppress(console.NotUnderstood):
-                        arguments()
+                _arguments(meaning)
+
+
+def _arguments(slash: console.Slash) -> None:
+    """What is behind a command, for each that takes something."""
+    for parse in (console.parse_history, console.parse_trust):
+        with contextlib.suppress(console.NotUnderstood):
+            parse(slash.rest)
+    with contextlib.suppress(console.NotUnderstood):
+        console.parse_user(slash)

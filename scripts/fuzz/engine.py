@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import msgspec
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from zope.interface import provider
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -85,6 +86,7 @@ def watching() -> Iterator[Callable[[], None]]:
     """A check that raises `Fault` when a traceback or an error was logged since the last one."""
     seen: list[str] = []
 
+    @provider(ILogObserver)
     def observe(event: Any) -> None:
         failure = event.get("log_failure")
         if failure is not None:
