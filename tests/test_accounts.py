@@ -122,6 +122,16 @@ class RegistrationTests(_AccountsTests):
         self.refused(HTTPStatus.CONFLICT, self.accounts.register, wanted, NOW)
         self.assertEqual(self.accounts.user("alice").public_key, self.key.public_key)
 
+    def test_too_like(self) -> None:
+        """So is one that differs in upper and lower case alone, also after a restart."""
+        self.register()
+        again = Accounts(self.store, SECRET, DAY, True)
+        again.load(self.store.all_users())
+        for accounts in (self.accounts, again):
+            for name in ("Alice", "ALICE", "aliCe"):
+                self.refused(HTTPStatus.CONFLICT, accounts.register, self.wanted(name), NOW)
+        self.assertEqual([user.user_id for user in self.store.all_users()], ["alice"])
+
     def test_taken_meanwhile(self) -> None:
         """Of two who ask for an id at the same time, one gets it and one a 409."""
         self.store.writer.held = True

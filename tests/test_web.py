@@ -280,6 +280,16 @@ class BodyTests(_WebTests):
         self.server.turn()
         self.assertFalse(wire.connected)
 
+    def test_endless_line(self) -> None:
+        """… be it in a header, at once: over TLS it would be read for as long as it comes."""
+        wire = self.server.open_wire()
+        wire.feed(b"GET /health HTTP/1.1\r\nA: " + b"x" * 20_000)
+        self.assertIsNone(wire.producer)  # nothing more is awaited before the end
+        wire.feed(b"\r\n\r\n")
+        self.assertEqual(wire.writes, [])
+        self.server.turn()
+        self.assertFalse(wire.connected)
+
     def test_slow_request(self) -> None:
         """Who does not finish a request is dropped after a while."""
         wire = self.server.open_wire()

@@ -131,12 +131,18 @@ class Accounts:
         self._challenges = Challenges()
         #: Every registered user, by id: asked about on the way of each message.
         self.users: dict[str, User] = {}
+        self._names: set[str] = set()  # … in small letters
         #: Told of users who have new keys.
         self.rotated: Callable[[str], None] = lambda user_id: None
 
     def load(self, users: Iterable[User]) -> None:
         """Take the users that the store has; before anything else is asked."""
-        self.users.update({user.user_id: user for user in users})
+        for user in users:
+            self._add(user)
+
+    def _add(self, user: User) -> None:
+        self.users[user.user_id] = user
+        self._names.add(user.user_id.lower())
 
     def user(self, user_id: str) -> User:
         """A registered user.  Raises `AccountError` (404)."""
@@ -155,14 +161,14 @@ class Accounts:
         if not self._registration_open:
             raise AccountError(HTTPStatus.FORBIDDEN, "Registration is closed.")
         user = _checked(wanted, now)
-        if user.user_id in self.users:
+        if user.user_id.lower() in self._names:  # Alice is too like alice for those who read it
             raise _taken(user.user_id)
         return self._store.add_user(user).addCallbacks(
             self._registered, _registration_failed, callbackArgs=(user,)
         )
 
     def _registered(self, _: None, user: User) -> User:
-        self.users[user.user_id] = user
+        self._add(user)
         security.info("registered {user_id}", user_id=user.user_id)
         return user
 

@@ -401,6 +401,10 @@ class _Channel(HTTPChannel):
         super().loseConnection()
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Nobody has to wait for a line that may have no end; Twisted would, as long as it comes."""
+        self.loseConnection()
+
 
 class ChatSite(Site):
     """A listener's resources, without twisted.web's access log: its lines would hold tokens."""

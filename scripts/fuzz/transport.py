@@ -19,7 +19,7 @@ from scripts.fuzz.engine import Fault
 #: Close codes of RFC 6455 that a server may send, or send back.
 _CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1012), *range(3000, 5000)})
 
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) [ -~\x80-\xff]*\r\n")
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) [ -~]*\r\n")
 _FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[\x20-\x7e\x80-\xff]*\r\n")
 
 
