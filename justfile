@@ -41,8 +41,12 @@ lint:
 types:
     mypy
 
+# Known faults of the packages that are used, and what bandit sees in ours
+audit:
+    @python -m scripts.audit
+
 # What CI runs
-check: lint types test
+check: lint types test audit
 
 # Mend the style
 fmt:
@@ -67,6 +71,12 @@ chaos *OPTIONS:
 [positional-arguments]
 soak *OPTIONS:
     @exec python -m scripts.soak "$@"
+
+# Inputs that nobody would send: ./just fuzz --target http --inputs 1000000 --minutes 20
+[no-exit-message]
+[positional-arguments]
+fuzz *OPTIONS:
+    @exec python -m scripts.fuzz "$@"
 
 # The screens of docs/advanced-client.md, made again
 record:

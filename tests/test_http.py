@@ -107,6 +107,28 @@ class BodyTests(WebTests):
         self.server.turn()
         self.assertFalse(wire.connected)
 
+    def test_endless_line(self) -> None:
+        """… be it in a header, at once: over TLS it would be read for as long as it comes."""
+        wire = self.server.open_wire()
+        wire.feed(b"GET /health HTTP/1.1\r\nA: " + b"x" * 20_000)
+        self.assertIsNone(wire.producer)  # nothing more is awaited before the end
+        wire.feed(b"\r\n\r\n")
+        self.assertEqual(wire.writes, [])
+        self.server.turn()
+        self.assertFalse(wire.connected)
+
+    def test_after_a_bad_request(self) -> None:
+        """What comes behind a bad request is not looked at, as long as TLS still hands it on."""
+        for behind in (b"A: b\r\n\r\n", b"\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            wire = self.server.open_wire()
+            wire.feed(request_head("GET", "/health", 0, {}))
+            wire.feed(b"PRI * HTTP/2.0\r\n")
+            wire.feed(behind)
+            statuses = [parse_response(data).status for data in wire.writes if b"HTTP/1.1" in data]
+            self.assertEqual(statuses, [200, 400])
+            self.server.turn()
+            self.assertFalse(wire.connected)
+
     def test_slow_request(self) -> None:
         """Who does not finish a request within ten seconds is dropped."""
         wire = self.server.open_wire()

@@ -178,6 +178,16 @@ class WriteTests(ServerTests):
         self.assertFalse(wire.connected)
         self.assertEqual(len(self.server.hub.registry), 0)
 
+    def test_failed_handshake_says_nothing_odd(self) -> None:
+        """What the peer wrote may be in the answer, and cannot be more of it than text."""
+        self.server.add_user("alice")
+        path = f"/ws?token={self.server.token('alice')}"
+        connection = "\x01\x1b[2J\x85" + "y" * 5000
+        wire, response = self.server.upgrade(path, connection=connection)
+        self.assertEqual(response.status, 400)
+        (line,) = b"".join(wire.writes).removesuffix(b"\r\n\r\n").split(b"\r\n")
+        self.assertRegex(line, rb"\A[ -~]{20,250}\Z")
+
     def test_failed_handshake_held(self) -> None:
         """A peer that keeps its end open after such an answer does not keep the server's."""
         self.server.add_user("alice")

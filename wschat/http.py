@@ -301,6 +301,15 @@ class ChatChannel(HTTPChannel):
         self.left()
         super().connectionLost(reason)
 
+    def loseConnection(self) -> None:
+        """End it.  Over TLS what the peer sends until then would still be handed on."""
+        super().loseConnection()
+        self.dataReceived = lambda data: None  # type: ignore[method-assign]
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Nobody waits for a line that may have no end; Twisted would, as long as it comes."""
+        self.loseConnection()
+
     def resetTimeout(self) -> None:
         """Nothing: who sends a byte now and then does not get more time for a request."""
 

@@ -47,6 +47,9 @@ _FRAMES_A_TURN: Final = 50
 _ASKS: Final = 100
 _ASKS_A_BEAT: Final = 10
 
+#: Of what is said about a bad handshake, in characters.
+_LONGEST_REASON: Final = 200
+
 _OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
 _BEAT: Final = 1.0
@@ -309,10 +312,15 @@ class ChatProtocol(WebSocketServerProtocol):
         closing = self.factory.closing_slowly if slow else self.factory.closing
         closing.add(self, self.factory.now)
 
-    def failHandshake(self, *args: Any, **kwargs: Any) -> None:
-        """A peer that is refused here may keep its end open; it does not keep ours."""
+    def failHandshake(self, reason: str, *args: Any, **kwargs: Any) -> None:
+        """
+        Refuse; a peer may keep its end open after that, and does not keep ours.
+
+        Autobahn's reason has the peer's own words in it: they are to control nothing.
+        """
         self.factory.closing.add(self, self.factory.now)
-        super().failHandshake(*args, **kwargs)
+        shown = "".join(c if " " <= c <= "~" else "?" for c in reason[:_LONGEST_REASON])
+        super().failHandshake(shown, *args, **kwargs)
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
         """A peer that answers our close, with our code, has read all that was sent before it."""

@@ -226,7 +226,7 @@ class KeyringTests(SynchronousTestCase):
             (word,),
             (word, operations, memory, salt),
             (word, operations, memory, salt[4:], box),
-            (word, operations, memory, salt, "A" + box[1:]),
+            (word, operations, memory, salt, ("B" if box[0] == "A" else "A") + box[1:]),
             (word, operations, memory, salt, ""),
             (word, operations, "9" * 20, salt, box),
             (word, "-1", memory, salt, box),
@@ -237,6 +237,15 @@ class KeyringTests(SynchronousTestCase):
             error = self.assertRaises(KeyringError, load_or_make, self.path, "open sesame")
             self.assertNotIn("\n", str(error))
             self.assertEqual(self.path.read_text(), text)
+
+    def test_passphrase_costs(self) -> None:
+        """A file whose costs nobody would choose is refused, and not computed for years."""
+        self.cheap()
+        load_or_make(self.path, "open sesame")
+        kind, operations, memory, *rest = self.path.read_text().split()
+        for costs in (("4294967295", memory), (operations, "4398046510080"), ("-1", memory)):
+            self.path.write_text(" ".join((kind, *costs, *rest)))
+            self.assertRaises(KeyringError, load_or_make, self.path, "open sesame")
 
     def test_by_hand(self) -> None:
         """The file is argon2id and a secret box, with what is needed to open it."""

@@ -150,6 +150,13 @@ class FileTests(SynchronousTestCase):
         self.path.write_bytes(b"\xff\n\nbob x y\nbob 1\n" + good)
         self.assertEqual(self.judged(said("a"), said("b")), [INVALID, ENVELOPE])
 
+    def test_cut_off(self) -> None:
+        """Nor does a line that was cut off, when a program was killed say, spoil the next one."""
+        self.hear(said("a")).save()
+        self.path.write_bytes(self.path.read_bytes() + b"bob 17953416")
+        self.hear(said("b")).save()
+        self.assertEqual(self.judged(said("a"), said("b")), [INVALID, INVALID])
+
     def test_trouble(self) -> None:
         """Where nothing can be read or written, a program knows what it has heard itself."""
         self.path.mkdir(parents=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.client.websocket import MAX_MESSAGE, Connection, ConnectionFactory
@@ -71,6 +73,19 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(
             self.owner.told, [("lost", 4001, "going down", None), ("lost", None, "", None)]
         )
+
+    def test_no_answer(self) -> None:
+        """A server that answers what is no HTTP at all has not opened it, and nothing is raised."""
+        for answer in (b"HTTP/1.1 101 \xff", b"HTTP/1.1 " + b"9" * 5000, b"\xff", b"9" * 5000):
+            connection = self.factory.buildProtocol(None)
+            transport: Any = StringTransport(lenient=True)
+            transport.abortConnection = transport.loseConnection
+            transport.unregisterProducer = lambda: None  # without one it is no error
+            connection.makeConnection(transport)
+            connection.dataReceived(answer + b"\r\n\r\n")
+            self.assertEqual(connection.state, connection.STATE_CLOSED)
+            connection.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(self.owner.told.pop()[0], "lost")
 
     def test_refused(self) -> None:
         """It was never open: the status of the answer is told, if that had one."""

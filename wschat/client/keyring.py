@@ -199,9 +199,10 @@ def _open(text: str, passphrase: str) -> str:
         raise _Closed("it is under a passphrase: set WS_KEY_PASSPHRASE.")
     try:
         _, operations, memory, salt, box = text.split()
-        if int(memory) > argon2id.MEMLIMIT_SENSITIVE:
+        cost = int(operations), int(memory)
+        if cost[0] > argon2id.OPSLIMIT_SENSITIVE or cost[1] > argon2id.MEMLIMIT_SENSITIVE:
             raise ValueError("nobody made that")
-        key = _derived(passphrase, decode_base64(salt), int(operations), int(memory))
+        key = _derived(passphrase, decode_base64(salt), *cost)
         return SecretBox(key).decrypt(decode_base64(box)).decode("ascii")
     except CryptoError:
         raise _Closed("another passphrase, or the file is damaged.") from None

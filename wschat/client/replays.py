@@ -14,7 +14,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from twisted.logger import Logger
 
@@ -83,9 +83,9 @@ class Replays:
             with (
                 _trouble(self._path),
                 locked(self._path),
-                open(self._path, "a", encoding="ascii", opener=_private) as file,
+                open(self._path, "ab+", opener=_private) as file,
             ):
-                file.writelines(lines)
+                file.writelines(line.encode("ascii") for line in [*_begin_line(file), *lines])
 
     def _remember(self, sender: str, mark: str, signed_at: float) -> None:
         marks = self._heard.setdefault(sender, OrderedDict())
@@ -154,6 +154,14 @@ def _signed_at(message: wire.Message, worth: Authenticity) -> float:
     if worth is not Authenticity.ENVELOPE:
         return _NEVER
     return envelope.seconds(message.timestamp)
+
+
+def _begin_line(file: BinaryIO) -> list[str]:
+    """What ends a line that was cut off, so that the next one is not part of it."""
+    if not file.tell():
+        return []
+    file.seek(-1, os.SEEK_END)
+    return [] if file.read(1) == b"\n" else ["\n"]
 
 
 def _private(path: str, flags: int) -> int:

@@ -91,6 +91,15 @@ class Connection(WebSocketClientProtocol):
         else:
             super().onAutoPingTimeout()
 
+    def processHandshake(self) -> None:
+        """What is no HTTP at all is no answer either: Autobahn reads it as if it were."""
+        try:
+            super().processHandshake()
+        except ValueError:  # no UTF-8, or a number beyond all
+            if self.state != self.STATE_CONNECTING:
+                raise
+            self.failHandshake("This is no HTTP.")
+
     def onOpen(self) -> None:
         self.client.opened(self)
         self.sendPing(b"wschat")
@@ -100,7 +109,8 @@ class Connection(WebSocketClientProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         line = getattr(self, "http_status_line", "").split()
-        status = int(line[1]) if len(line) > 1 and line[1].isdecimal() else None
+        code_given = len(line) > 1 and len(line[1]) == 3 and line[1].isdecimal()
+        status = int(line[1]) if code_given else None
         self.client.lost(code, reason or "", status)
 
 
