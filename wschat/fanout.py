@@ -29,6 +29,8 @@ class Fanout:
         self, sessions: Callable[[], Iterable[Session]], failed: Callable[[int], None]
     ) -> None:
         """`sessions` gives all that listen to broadcasts."""
+        #: How many messages sessions were given, all counted.
+        self.deliveries = 0
         self._sessions = sessions
         self._failed = failed
         self._messages: list[wire.Message] = []
@@ -63,6 +65,7 @@ class Fanout:
             try:
                 for piece, last in pieces:
                     session.deliver(piece, last)
+                self.deliveries += len(self._messages)
             except Exception:
                 self._failed(self._messages[-1].id)
 
@@ -74,6 +77,7 @@ class Fanout:
             if message.sender != session.user_id:
                 try:
                     session.deliver(frames[number], message.id)
+                    self.deliveries += 1
                 except Exception:
                     self._failed(message.id)
         self._given[session] = len(self._messages)

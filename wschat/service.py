@@ -352,6 +352,7 @@ class ChatService(Service):
             fanout.finish()
         except Exception:
             log.failure("could not deliver broadcasts")
+        self._meters.deliveries += fanout.deliveries
 
     def _settle(
         self,

@@ -51,7 +51,7 @@ class Place:
         finally:
             asking.close()
 
-    def connect(self, token: str, **options: Any) -> connect:
+    def connect(self, token: str | None, **options: Any) -> connect:
         """A WebSocket connection, to be entered."""
         return connect(
             f"wss://localhost:{self.port}/ws",
@@ -73,7 +73,7 @@ class Account:
         self.place = place
         self.name = name
         self.key = PrivateKey.generate()
-        self.token = ""
+        self.token: str | None = None
 
     def make(self) -> None:
         """Register and log in; a thread's work.  Raises `OSError`."""
