@@ -127,9 +127,9 @@ class RegistrationTests(_AccountsTests):
         self.register()
         again = Accounts(self.store, SECRET, DAY, True)
         again.load(self.store.all_users())
-        for accounts in (self.accounts, again):
+        for asked in (self.accounts, again):
             for name in ("Alice", "ALICE", "aliCe"):
-                self.refused(HTTPStatus.CONFLICT, accounts.register, self.wanted(name), NOW)
+                self.refused(HTTPStatus.CONFLICT, asked.register, self.wanted(name), NOW)
         self.assertEqual([user.user_id for user in self.store.all_users()], ["alice"])
 
     def test_taken_meanwhile(self) -> None:

@@ -402,7 +402,7 @@ class _Channel(HTTPChannel):
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Nobody has to wait for a line that may have no end; Twisted would, as long as it comes."""
+        """A line that may have no end is read no further; Twisted would, as long as it comes."""
         self.loseConnection()
 
 
