@@ -17,14 +17,14 @@ from scripts.fuzz.engine import CORPUS, Outcome, instrumented, run
 
 #: How many of a run's inputs a target gets: the dear ones get fewer.
 SHARES: Final = {
-    "wire": 24,
-    "v1": 24,
+    "wire": 28,
+    "v1": 28,
     "http": 8,
-    "frames": 10,
+    "frames": 4,
     "client": 14,
     "handshake": 6,
     "files": 4,
-    "lines": 10,
+    "lines": 8,
 }
 
 

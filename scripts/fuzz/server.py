@@ -24,7 +24,7 @@ _STRANGER: Final = "203.0.113.5"
 _ORIGIN: Final = "https://chat.example"
 
 #: After so many inputs there is a new server; the old one's database was only in memory.
-_LIFE: Final = 2000
+_LIFE: Final = 500
 
 #: What an input stands for with a word: what is only known when it is read, or is too long to keep.
 _BIG: Final = b"x" * 70_000

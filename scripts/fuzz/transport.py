@@ -19,6 +19,9 @@ from scripts.fuzz.engine import Fault
 #: Close codes of RFC 6455 that a server may send, or send back.
 _CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1012), *range(3000, 5000)})
 
+#: How many pieces an input comes in at most: a long one comes in longer ones.
+_MAX_PIECES: Final = 2000
+
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) [ -~]*\r\n")
 _FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[\x20-\x7e\x80-\xff]*\r\n")
 
@@ -90,7 +93,8 @@ class Transport(StringTransport):
 
 def chunks(data: bytes, how: int) -> Iterator[bytes]:
     """`data` as it comes in: at once, a byte at a time, or in pieces of so many bytes."""
-    size = (len(data), 1, 2, 3, 7, 16, 61, 256)[how % 8] or 1
+    size = (len(data), 1, 2, 3, 7, 16, 61, 256)[how % 8]
+    size = max(size, 1, len(data) // _MAX_PIECES)
     return (data[at : at + size] for at in range(0, len(data), size))
 
 
