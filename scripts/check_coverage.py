@@ -20,6 +20,7 @@ PURE: Final = (
     "wschat/receipts.py",
     "wschat/timeouts.py",
     "wschat/v1.py",
+    "wschat/values.py",
     "wschat/wire.py",
     "wschat/client/cells.py",
     "wschat/client/completion.py",

@@ -56,130 +56,43 @@ WHOLE = "a whole number from 1"
 NETWORKS = "addresses and networks such as 10.0.0.0/8, separated by commas, or unix"
 ORIGINS = "origins such as https://chat.example, separated by commas, or *"
 
-#: What each option accepts, in the words of its error; values that are wrong.
+#: A path in the home of somebody who does not exist.
+NOWHERE = "~no-such-user-here/x"
+
+#: What each option accepts, in the words of its error, and a text that is none of that.
 WRONG = {
-    "listen": (
-        ADDRESS,
-        [
-            *("", "8443", "localhost", "localhost:", "host :1", ":65536", ":123456", "::1:443"),
-            *("[::1]", "[::1:443", "[zz]:1", ":443\n", "tcp:", "1tcp:x"),
-        ],
-    ),
-    "http": (f"{ADDRESS}, or none", ["8080", "NONE", "off", ":99999"]),
+    "data-dir": ("a directory", ""),
+    "listen": (ADDRESS, "8443"),
+    "http": (f"{ADDRESS}, or none", "off"),
+    "certificate": ("a PEM file", NOWHERE),
+    "private-key": ("a PEM file", NOWHERE),
     "database": (
         "a path, sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
-        [
-            *("postgresql://host/db", "postgresql+asyncpg://host/db", "sqlite://x", "://"),
-            *("mysql+x://h/d", ":memory:", "sqlite:///:memory:"),
-        ],
+        "postgresql://host/db",
     ),
-    "token-lifetime": (
-        DURATION,
-        ["", "0", "0.5", "-1h", "h", "1w", "1h30m", "1e5", "a day", "nan"],
-    ),
-    "registration": ("open or closed", ["", "OPEN", "yes", "open "]),
-    "registration-rate": (RATE, ["", "0", "-1", "nan", "inf", "1e999", "ten", "1/s"]),
-    "login-rate": (RATE, ["0", "-0.0", "inf"]),
-    "message-rate": (RATE, ["0", "-10", "NaN"]),
-    "message-burst": ("a number from 1", ["0", "0.99", "-1", "nan", "inf", "x"]),
-    "max-message-size": (
-        SIZE,
-        ["", "0", "1023", "1025MiB", "1GiB1", "2GiB", "-1", "64K", "1.5.5KiB"],
-    ),
-    "outbox-bytes": (SIZE, ["1", "1MB", "1073741825", "1e6"]),
-    "max-connections": (WHOLE, ["", "0", "-1", "1.5", "1e3", "many", "9" * 5000]),
-    "max-sessions-per-user": (WHOLE, ["0", "x"]),
-    "offline-limit": (WHOLE, ["", "0", "-1", "10.0", "none"]),
-    "retention-days": ("a number from 1", ["", "0", "0.5", "-1", "nan", "inf", "30d"]),
-    "byte-rate": (SIZE, ["0", "1023", "1MB", "none"]),
-    "max-connections-per-host": (WHOLE, ["", "0", "x"]),
-    "trusted-proxies": (NETWORKS, ["localhost", "10.0.0.0/33", "10.0.0.1/8", "*", "1.2.3.4:80"]),
-    "metrics-from": (NETWORKS, ["x", "::1/129"]),
-    "administrators": (
-        "user ids, separated by commas",
-        ["a b", "broadcast", "x" * 65, "alice;bob", ".."],
-    ),
-    "log-format": ("text or json", ["", "JSON", "xml"]),
-    "drain-seconds": ("a number from 1", ["", "0.9", "inf", "10s"]),
-    "commands": ("names of Python modules, separated by commas", ["a-b", "a..b", "a b", "1"]),
-    "allowed-origins": (
-        ORIGINS,
-        [
-            *("chat.example", "https://", "https:///", "https://a/b", "https://a?b", "https://a#b"),
-            *("https://u@a", "https://a b", "https://a,chat.example", "1://a"),
-        ],
-    ),
-}
-
-#: Values that are right, in every unit and spelling, and what they mean.
-RIGHT: dict[str, dict[str, Any]] = {
-    "data-dir": {"/srv/wschat": Path("/srv/wschat"), "here": Path("here")},
-    "listen": {
-        text: text
-        for text in (
-            *(":443", ":0", ":65535", "0.0.0.0:443", "[::1]:443", "chat.example:443", "a-b_c:1"),
-            *(
-                "tcp:443",
-                "ssl:443:interface=::",
-                "fasttls:443",
-                "systemd:domain=INET:index=0",
-                "unix:/run/x",
-            ),
-        )
-    },
-    "http": {":80": ":80", "": "", "none": "", "tcp:80": "tcp:80"},
-    "database": {
-        text: text
-        for text in (
-            *("", "/srv/chat.db", "sqlite:///x.db"),
-            *("postgresql+psycopg://u:p@h/d", "postgresql+psycopg:///d"),
-        )
-    },
-    "jwt-secret": {"s3cret": "s3cret", " ": " ", "": None},
-    "token-lifetime": {
-        "1": 1.0,
-        "90": 90.0,
-        "90s": 90.0,
-        "90m": 5400.0,
-        "1.5h": 5400.0,
-        "2 D": 172800.0,
-        "24H": 86400.0,
-    },
-    "registration": {"open": "open", "closed": "closed"},
-    "message-rate": {"0.5": 0.5, "1e3": 1000.0, " 10 ": 10.0},
-    "message-burst": {"1": 1.0, "2.5": 2.5},
-    "max-message-size": {
-        "1024": 1024,
-        "1KiB": 1024,
-        "64 kib": 65536,
-        "1.5MiB": 1572864,
-        "1GiB": 1073741824,
-        "1073741824": 1073741824,
-    },
-    "max-connections": {"1": 1, "65000": 65000},
-    "offline-limit": {"1": 1, "100000": 100000},
-    "retention-days": {"1": 1.0, "1.5": 1.5, "365": 365.0},
-    "byte-rate": {"": None, "64KiB": 65536},
-    "max-connections-per-host": {"1": 1},
-    "trusted-proxies": {
-        "": Networks(),
-        "unix, 10.0.0.0/8": Networks.parse("10.0.0.0/8,unix"),
-        "::1": Networks.parse("::1/128"),
-    },
-    "metrics-from": {"": Networks(), "0.0.0.0/0": Networks.parse("0.0.0.0/0")},
-    "administrators": {"": frozenset(), "alice, bob,": frozenset({"alice", "bob"})},
-    "log-format": {"text": "text", "json": "json"},
-    "commands": {"": (), "one, two.three,": ("one", "two.three")},
-    "allowed-origins": {
-        "": frozenset(),
-        " , ": frozenset(),
-        "*": frozenset({"*"}),
-        "null": frozenset({"null"}),
-        "https://Chat.Example/": frozenset({"https://chat.example"}),
-        "https://a:8443, http://[::1]:80,": frozenset({"https://a:8443", "http://[::1]:80"}),
-        "moz-extension://x-1": frozenset({"moz-extension://x-1"}),
-    },
-    "security-log-file": {"": None, "/log": Path("/log"), "~/log": Path.home() / "log"},
+    "token-lifetime": (DURATION, "1w"),
+    "registration": ("open or closed", "yes"),
+    "registration-rate": (RATE, "0"),
+    "login-rate": (RATE, "inf"),
+    "message-rate": (RATE, "-10"),
+    "message-burst": ("a number from 1", "0.99"),
+    "max-message-size": (SIZE, "64K"),
+    "outbox-bytes": (SIZE, "1MB"),
+    "max-connections": (WHOLE, "many"),
+    "max-sessions-per-user": (WHOLE, "0"),
+    "offline-limit": (WHOLE, "10.0"),
+    "retention-days": ("a number from 1", "30d"),
+    "allowed-origins": (ORIGINS, "chat.example"),
+    "commands": ("names of Python modules, separated by commas", "a-b"),
+    "security-log-file": ("a file", NOWHERE),
+    "byte-rate": (SIZE, "none"),
+    "max-connections-per-host": (WHOLE, "x"),
+    "trusted-proxies": (NETWORKS, "localhost"),
+    "metrics-from": (NETWORKS, "::1/129"),
+    "administrators": ("user ids, separated by commas", "broadcast"),
+    "log-format": ("text or json", "xml"),
+    "drain-seconds": ("a number from 1", "10s"),
+    "config-file": ("a TOML file", NOWHERE),
 }
 
 #: For each option a text that is not its default, and what it means.
@@ -238,17 +151,6 @@ def complaint(option: str, text: str) -> str:
     return ""
 
 
-def complaints(table: dict[str, tuple[str, list[str]]]) -> tuple[list[str], list[str]]:
-    """What is said of each wrong value, and what should be."""
-    cases = [(option, text) for option, (_, texts) in table.items() for text in texts]
-    shown = ["(not shown)" if option in SECRETS else repr(text) for option, text in cases]
-    expected = [
-        f"--{option}: {text} is not {table[option][0]}"
-        for (option, _), text in zip(cases, shown, strict=True)
-    ]
-    return [complaint(option, text) for option, text in cases], expected
-
-
 def value(option: str, loaded: Config) -> Any:
     """What an option became."""
     return getattr(loaded, option.replace("-", "_"))
@@ -289,22 +191,25 @@ class DefaultTests(SynchronousTestCase):
         self.assertRaises(AttributeError, setattr, load(), "registration", "closed")
 
 
-class ValueTests(SynchronousTestCase):
-    """Right and wrong values."""
-
-    def test_right(self) -> None:
-        """Every spelling means what it says."""
-        found = {
-            option: {text: value(option, load({option: text})) for text in texts}
-            for option, texts in RIGHT.items()
-        }
-        self.assertEqual(found, RIGHT)
+class ErrorTests(SynchronousTestCase):
+    """What is said of wrong values."""
 
     def test_wrong(self) -> None:
-        """One line: the option, the value, and what is accepted instead."""
-        found, expected = complaints(WRONG)
+        """One line: the option, the value, and what is accepted instead; not a secret's value."""
+        found = {option: complaint(option, text) for option, (_, text) in WRONG.items()}
+        shown = {
+            option: "(not shown)" if option in SECRETS else repr(text)
+            for option, (_, text) in WRONG.items()
+        }
+        expected = {
+            option: f"--{option}: {shown[option]} is not {accepts}"
+            for option, (accepts, _) in WRONG.items()
+        }
         self.assertEqual(found, expected)
-        self.assertEqual([line for line in found if "\n" in line], [])
+
+    def test_all(self) -> None:
+        """Every option is tried, but for the one that takes any text."""
+        self.assertEqual({name for name, *_ in OPTIONS} - set(WRONG), {"jwt-secret"})
 
     def test_wrong_variable(self) -> None:
         """When it came from the environment, the line says from which variable."""
@@ -314,31 +219,6 @@ class ValueTests(SynchronousTestCase):
                 str(error), f"--message-rate (from {name}): 'fast' is not a number above 0"
             )
 
-    def test_endless(self) -> None:
-        """A number that no float holds, or no calendar, is as wrong as any other."""
-        endless = "9" * 400
-        table = {
-            "token-lifetime": (DURATION, [endless, f"{endless}d", "99999999d"]),
-            "max-message-size": (SIZE, [endless]),
-            "outbox-bytes": (SIZE, [f"{endless}GiB"]),
-        }
-        self.assertEqual(*complaints(table))
-
-    def test_no_directory(self) -> None:
-        """A directory that is given, but empty, is an error: not silently another directory."""
-        self.assertEqual(*complaints({"data-dir": ("a directory", [""])}))
-
-    def test_nobodys_home(self) -> None:
-        """A path in the home of somebody who does not exist."""
-        path = "~no-such-user-here/x"
-        table = {"data-dir": ("a directory", [path]), "security-log-file": ("a file", [path])}
-        self.assertEqual(*complaints(table))
-
-    def test_almost_an_address(self) -> None:
-        """A host with a port that is none, or a URL, is no endpoint, though it has a colon."""
-        texts = ["localhost:99999", "localhost:https", "https://localhost:443"]
-        self.assertEqual(*complaints({"listen": (ADDRESS, texts)}))
-
     def test_key_pair(self) -> None:
         """A certificate and its key come together, from wherever each comes."""
         loaded = load({"certificate": "c.pem"}, WSCHAT_PRIVATE_KEY="k.pem")
@@ -346,21 +226,6 @@ class ValueTests(SynchronousTestCase):
         for option in ("certificate", "private-key"):
             error = self.assertRaises(ConfigError, load, {option: "x.pem"})
             self.assertEqual(str(error), "--certificate and --private-key: give both or neither")
-
-    def test_split_address(self) -> None:
-        """Host and port, without an IPv6 address's brackets; None for what is neither."""
-        addresses = {
-            ":443": ("", 443),
-            "0.0.0.0:80": ("0.0.0.0", 80),
-            "chat.example:65535": ("chat.example", 65535),
-            "[::1]:0": ("::1", 0),
-            "[::ffff:1.2.3.4]:1": ("::ffff:1.2.3.4", 1),
-            ":65536": None,
-            "443": None,
-            "tcp:443:interface=x": None,
-            ":": None,
-        }
-        self.assertEqual({text: config.split_address(text) for text in addresses}, addresses)
 
 
 class PrecedenceTests(SynchronousTestCase):

@@ -33,6 +33,7 @@ LAYERS: Final[dict[str, int]] = {
             "timeouts",
             "meters",
             "addresses",
+            "values",
             "config",
             "sources",
         ),

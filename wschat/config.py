@@ -4,19 +4,18 @@ The server's configuration: one frozen `Config`, from options and environment.
 `SETTINGS` is the only list of them: the command line, the environment, the
 defaults and the help are all read from it.  A value comes from the command
 line, else from `WSCHAT_NAME`, else from the classic server's variable, else
-from the configuration file (wschat.sources), else from the default.
+from the configuration file (wschat.sources), else from the default.  What its
+text means is in wschat.values.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from wschat import wire
+from wschat import values
 from wschat.addresses import Networks
 
 
@@ -86,140 +85,6 @@ class Setting:
         return "WSCHAT_" + self.attribute.upper()
 
 
-_LONGEST: Final = 10 * 366 * 86400
-_DURATION_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE_UNITS: Final = {"": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
-_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+")
-_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})")
-
-
-def _measure(text: str, units: Mapping[str, int]) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
-    if match is None:
-        raise ValueError(text)
-    return float(match[1]) * units[match[2]]
-
-
-def _duration(text: str) -> float:
-    seconds = _measure(text.lower(), _DURATION_UNITS)
-    if not 1 <= seconds <= _LONGEST:
-        raise ValueError(text)
-    return seconds
-
-
-def _size(text: str) -> int:
-    size = _measure(text.upper(), _SIZE_UNITS)
-    if not 1024 <= size <= 1024**3:
-        raise ValueError(text)
-    return int(size)
-
-
-def _size_or_none(text: str) -> int | None:
-    return _size(text) if text else None
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(text)
-    return rate
-
-
-def _at_least_one(text: str) -> float:
-    number = _rate(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
-
-
-def _registration(text: str) -> str:
-    if text not in ("open", "closed"):
-        raise ValueError(text)
-    return text
-
-
-def _origins(text: str) -> frozenset[str]:
-    origins = frozenset(o.strip().rstrip("/").lower() for o in text.split(",") if o.strip())
-    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError(text)
-    return origins
-
-
-def _modules(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not all(part.isidentifier() for name in names for part in name.split(".")):
-        raise ValueError(text)
-    return names
-
-
-def _users(text: str) -> frozenset[str]:
-    users = frozenset(name.strip() for name in text.split(",") if name.strip())
-    if not all(wire.valid_user_id(user) for user in users):
-        raise ValueError(text)
-    return users
-
-
-def _log_format(text: str) -> str:
-    if text not in ("text", "json"):
-        raise ValueError(text)
-    return text
-
-
-def _path(text: str) -> Path | None:
-    return _directory(text) if text else None
-
-
-def _directory(text: str) -> Path:
-    if not text:
-        raise ValueError(text)
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # of ~somebody, whom nobody knows
-        raise ValueError(text) from None
-
-
-def split_address(text: str) -> tuple[str, int] | None:
-    """`HOST:PORT` or `:PORT` as (host, port); None when it is something else."""
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535 or match["host"] in _ENDPOINT_KINDS:
-        return None
-    return match["host"].strip("[]"), int(match["port"])
-
-
-def _listener(text: str) -> str:
-    kind, _, rest = text.partition(":")
-    if split_address(text) is None and not (rest and kind in _ENDPOINT_KINDS):
-        raise ValueError(text)
-    return text
-
-
-def _http_listener(text: str) -> str:
-    return "" if text in ("", "none") else _listener(text)
-
-
-def _database(text: str) -> str:
-    url = text.startswith(("sqlite:///", "postgresql+psycopg://"))
-    if ":memory:" in text or ("://" in text and not url):
-        raise ValueError(text)
-    return text
-
-
-def _secret(text: str) -> str | None:
-    return text or None
-
-
-#: What a Twisted server endpoint's string begins with.
-_ENDPOINT_KINDS: Final = frozenset(
-    {"ssl", "fasttls", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"}
-)
-
 _ENDPOINT: Final = ":PORT, HOST:PORT or a Twisted endpoint string"
 
 _NETWORKS: Final = "addresses and networks such as 10.0.0.0/8, separated by commas, or unix"
@@ -229,7 +94,7 @@ SETTINGS: Final = (
         "data-dir",
         "",
         "a directory",
-        _directory,
+        values.directory,
         "where certificate, secret and database are kept; made when missing "
         "(default: $XDG_DATA_HOME/wschat or ~/.local/share/wschat)",
     ),
@@ -237,7 +102,7 @@ SETTINGS: Final = (
         "listen",
         ":8443",
         _ENDPOINT,
-        _listener,
+        values.listener,
         "the TLS listener; an ssl: or fasttls: endpoint without keys gets the server's own, "
         "and tcp: is plain, for a proxy that ends TLS",
         classic="SERVER_ADDR",
@@ -246,7 +111,7 @@ SETTINGS: Final = (
         "http",
         ":8080",
         f"{_ENDPOINT}, or none",
-        _http_listener,
+        values.http_listener,
         "the plain HTTP listener: health, and redirects to TLS",
         classic="HTTP_ADDR",
     ),
@@ -254,15 +119,15 @@ SETTINGS: Final = (
         "certificate",
         "",
         "a PEM file",
-        _path,
+        values.path,
         "certificate chain (default: a self-signed one, made in the data directory)",
     ),
-    Setting("private-key", "", "a PEM file", _path, "the certificate's private key"),
+    Setting("private-key", "", "a PEM file", values.path, "the certificate's private key"),
     Setting(
         "database",
         "",
         "a path, sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
-        _database,
+        values.database,
         "where messages are kept; a URL with a password is better given in the environment "
         "(default: wschat.sqlite3 in the data directory)",
         classic="DB_PATH",
@@ -272,7 +137,7 @@ SETTINGS: Final = (
         "jwt-secret",
         "",
         "any text; 32 bytes or more to be safe",
-        _secret,
+        values.secret,
         "what tokens are signed with; better given in the environment "
         "(default: a random one, kept in the data directory)",
         classic="JWT_SECRET",
@@ -282,14 +147,14 @@ SETTINGS: Final = (
         "token-lifetime",
         "24h",
         "a duration from 1s to ten years, such as 90m or 24h",
-        _duration,
+        values.duration,
         "how long a login lasts",
     ),
     Setting(
         "registration",
         "open",
         "open or closed",
-        _registration,
+        values.one_of("open", "closed"),
         "who may make an account",
         live=True,
     ),
@@ -297,18 +162,23 @@ SETTINGS: Final = (
         "registration-rate",
         "60",
         "a number above 0",
-        _rate,
+        values.rate,
         "registrations a minute and address",
         live=True,
     ),
     Setting(
-        "login-rate", "120", "a number above 0", _rate, "logins a minute and address", live=True
+        "login-rate",
+        "120",
+        "a number above 0",
+        values.rate,
+        "logins a minute and address",
+        live=True,
     ),
     Setting(
         "message-rate",
         "10",
         "a number above 0",
-        _rate,
+        values.rate,
         "messages a second and user",
         classic="MESSAGE_RATE_LIMIT",
         live=True,
@@ -317,7 +187,7 @@ SETTINGS: Final = (
         "message-burst",
         "20",
         "a number from 1",
-        _at_least_one,
+        values.at_least_one,
         "messages a user may send at once",
         classic="MESSAGE_BURST_LIMIT",
         live=True,
@@ -326,21 +196,21 @@ SETTINGS: Final = (
         "max-message-size",
         "65536",
         "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
-        _size,
+        values.size,
         "the longest message accepted, in bytes on the wire",
     ),
     Setting(
         "outbox-bytes",
         "1MiB",
         "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
-        _size,
+        values.size,
         "how far a reader may fall behind before it is closed",
     ),
     Setting(
         "max-connections",
         "10000",
         "a whole number from 1",
-        _count,
+        values.count,
         "WebSocket connections at once",
         live=True,
     ),
@@ -348,7 +218,7 @@ SETTINGS: Final = (
         "max-sessions-per-user",
         "10",
         "a whole number from 1",
-        _count,
+        values.count,
         "WebSocket connections of one user at once",
         live=True,
     ),
@@ -356,7 +226,7 @@ SETTINGS: Final = (
         "offline-limit",
         "1000",
         "a whole number from 1",
-        _count,
+        values.count,
         "direct messages that may wait for a user who is away, and broadcasts that are kept "
         "for such users beyond the retention",
     ),
@@ -364,14 +234,14 @@ SETTINGS: Final = (
         "retention-days",
         "30",
         "a number from 1",
-        _at_least_one,
+        values.at_least_one,
         "days after which messages go that all concerned have acknowledged",
     ),
     Setting(
         "allowed-origins",
         "",
         "origins such as https://chat.example, separated by commas, or *",
-        _origins,
+        values.origins,
         "web pages that may connect (default: none)",
         classic="ALLOWED_ORIGINS",
         live=True,
@@ -380,14 +250,14 @@ SETTINGS: Final = (
         "commands",
         "",
         "names of Python modules, separated by commas",
-        _modules,
+        values.modules,
         "modules whose functions with @command are added to the server's own commands",
     ),
     Setting(
         "security-log-file",
         "",
         "a file",
-        _path,
+        values.path,
         "registrations, logins and refusals, one JSON object a line",
         classic="SECURITY_LOG_FILE",
     ),
@@ -395,7 +265,7 @@ SETTINGS: Final = (
         "byte-rate",
         "",
         "a size from 1KiB to 1GiB, such as 65536 or 1MiB",
-        _size_or_none,
+        values.size_or_none,
         "bytes a second and user, of which ten seconds' may come at once "
         "(default: what the other limits come to)",
     ),
@@ -403,7 +273,7 @@ SETTINGS: Final = (
         "max-connections-per-host",
         "1000",
         "a whole number from 1",
-        _count,
+        values.count,
         "WebSockets of one address at once, and as many other connections; this host's are free",
     ),
     Setting(
@@ -424,22 +294,28 @@ SETTINGS: Final = (
         "administrators",
         "",
         "user ids, separated by commas",
-        _users,
+        values.users,
         "users whose tokens open /analytics and /metrics; nobody can register under these ids",
     ),
-    Setting("log-format", "text", "text or json", _log_format, "how each line of the log looks"),
+    Setting(
+        "log-format",
+        "text",
+        "text or json",
+        values.one_of("text", "json"),
+        "how each line of the log looks",
+    ),
     Setting(
         "drain-seconds",
         "10",
         "a number from 1",
-        _at_least_one,
+        values.at_least_one,
         "how long the end may take: clients are told, and what they sent is stored",
     ),
     Setting(
         "config-file",
         "",
         "a TOML file",
-        _path,
+        values.path,
         "options by name, for what is given neither here nor in the environment; "
         "limits in it are read again when it changes, and on SIGHUP",
     ),
@@ -503,7 +379,7 @@ def load(
 
     Raises `ConfigError`.
     """
-    values: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for setting in SETTINGS:
         found = given(setting, options, environ, file or {})
         text = found.text
@@ -511,10 +387,10 @@ def load(
             text = default_data_dir(environ)
         text = setting.default if text is None else text
         try:
-            values[setting.attribute] = setting.parse(text)
-        except (ValueError, KeyError):
+            parsed[setting.attribute] = setting.parse(text)
+        except ValueError:
             shown = "(not shown)" if setting.secret else repr(text)
             raise ConfigError(f"{found.name}: {shown} is not {setting.accepts}") from None
-    if (values["certificate"] is None) != (values["private_key"] is None):
+    if (parsed["certificate"] is None) != (parsed["private_key"] is None):
         raise ConfigError("--certificate and --private-key: give both or neither")
-    return Config(**values)
+    return Config(**parsed)

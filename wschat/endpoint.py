@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from wschat import fasttls
 from wschat.certificate import Certificate
-from wschat.config import split_address
+from wschat.values import split_address
 
 #: Sockets that somebody else has opened for the TLS listener.
 _INHERITED: Final = ("systemd:", "fd:")
