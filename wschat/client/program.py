@@ -86,6 +86,19 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     return settings, key
 
 
+def seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    """A variable that is an interval in seconds; what is wrong with it ends the program."""
+    text = environ.get(name) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number < float("inf"):
+        note(f"{name}: {text!r} is not a number of seconds from 0.1")
+        sys.exit(Exit.USAGE)
+    return number
+
+
 def on_terminal() -> bool:
     """Whether there is a person: both standard input and output are a terminal."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
