@@ -48,31 +48,28 @@ def _ask_passphrase() -> str:
 
 def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     """Who to be, and their key, from the environment; what is wrong with it ends the program."""
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append(_ask_passphrase())
+        return asked[-1]
+
     try:
         settings = Settings.from_environ(environ)
-        if settings.private_key is not None:
-            key = PrivateKey.from_text(settings.private_key)
-        else:
-            path = settings.key_file or keyring.key_path(settings.user_id, environ)
-            asked: list[str] = []
-
-            def ask() -> str:
-                asked.append(_ask_passphrase())
-                return asked[-1]
-
-            key, made = keyring.load_or_make(path, settings.key_passphrase, ask)
-            if asked:  # what replaces the key comes under it as well
-                settings = dataclasses.replace(settings, key_passphrase=asked[-1])
-            if made:
-                note(f"Made a private key for {settings.user_id}: {path}")
-            elif keyring.waiting_path(path).exists():
-                note(keyring.interrupted(path))
+        key, made = keyring.own_key(settings, ask)
     except BadKey as error:
         note(f"WS_PRIVATE_KEY: {error}")
         sys.exit(Exit.USAGE)
     except (SettingsError, keyring.KeyringError) as error:
         note(str(error))
         sys.exit(Exit.USAGE)
+    if asked:  # what replaces the key comes under it as well
+        settings = dataclasses.replace(settings, key_passphrase=asked[-1])
+    path = settings.key_file
+    if made:
+        note(f"Made a private key for {settings.user_id}: {path}")
+    elif path is not None and keyring.waiting_path(path).exists():
+        note(keyring.interrupted(path))
     if settings.known_users is not None and not writable(settings.known_users):
         note(
             f"{settings.known_users} cannot be written: whose key is whose is forgotten at the end."
