@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, react
 
 from wschat.client import Chat, ChatClosed, RequestRefused, State, connect
+from wschat.client.console import announcement
 from wschat.client.narrator import Narrator
 from wschat.client.program import Exit, note, prepare, seconds, usage
 
@@ -50,7 +51,7 @@ def main() -> NoReturn:
     async def talk(reactor: Any) -> None:
         narrator = Narrator(settings, write)
         chat = await connect(key=key, listener=narrator, wait=False, reactor=reactor)
-        say(chat, f"{settings.username} is now online")
+        say(chat, announcement(settings.username))
 
         def speak() -> None:
             if chat.state is State.CONNECTED and not chat.client.waiting:  # old news is no news

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from typing import Any, cast
 
 from twisted.internet import reactor
@@ -12,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from tests.client.support import QuickTests, settings
+from tests.client.support import QuickTests, StreamTests, settings
 from wschat.client import automated
 from wschat.client.automated import Automated
 from wschat.client.console import Direct
@@ -20,18 +18,8 @@ from wschat.client.program import Exit
 from wschat.identity import PrivateKey
 
 
-class AutomatedTests(QuickTests):
+class AutomatedTests(StreamTests, QuickTests):
     """An automated client at a whole server."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(sys, "stderr", io.StringIO())
-        self.patch(sys, "stdin", io.StringIO())
-
-    @property
-    def notes(self) -> str:
-        stream: Any = sys.stderr
-        return str(stream.getvalue())
 
     def automated(self, **given: Any) -> Automated:
         made = Automated(reactor, settings(self.port, "robot", **given), PrivateKey.generate())

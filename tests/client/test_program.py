@@ -9,11 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import testing as reactors
 from twisted.logger import globalLogBeginner
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.program import Exit, exit_for, in_colour, on_terminal, prepare, seconds, usage
+from wschat.client.program import (
+    Exit,
+    exit_for,
+    in_colour,
+    interruptible,
+    on_terminal,
+    prepare,
+    seconds,
+    usage,
+)
 from wschat.identity import PrivateKey
 
 
@@ -40,6 +50,25 @@ class SecondsTests(SynchronousTestCase):
             self.assertEqual(error.code, 2)
             self.assertEqual(output.getvalue().count("\n"), 1)
             self.assertIn(f"BOT_INTERVAL: {text!r}", output.getvalue())
+
+
+class InterruptibleTests(SynchronousTestCase):
+    """A program at the end of its reactor."""
+
+    def test_waits(self) -> None:
+        """The end interrupts what runs, and waits until that is left, however it is."""
+        interrupted: list[bool] = []
+        loop = reactors.MemoryReactor()
+        with (
+            self.assertRaises(ZeroDivisionError),
+            interruptible(loop, lambda: interrupted.append(True)),
+        ):
+            (trigger,) = loop.triggers["before"]["shutdown"]
+            waiting = trigger[0](*trigger[1], **trigger[2])
+            self.assertEqual(interrupted, [True])
+            self.assertNoResult(waiting)
+            raise ZeroDivisionError
+        self.successResultOf(waiting)
 
 
 class PrepareTests(SynchronousTestCase):

@@ -58,9 +58,8 @@ class People:
         self._known = KnownUsers(settings.authority, settings.known_users)
         self._told = told
         self._wall = wall
-        self._offered: dict[
-            str, Keys
-        ] = {}  # what the server has for whom, instead of what is pinned
+        #: What the server has for whom, instead of what is pinned.
+        self._offered: dict[str, Keys] = {}
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._replays = Replays(settings.heard)
 
@@ -171,10 +170,8 @@ class People:
         ways = {(self._user_id, peer), (peer, self._user_id)}
         heard = []
         for message in messages:
-            meant = (
-                message.sender,
-                message.topic,
-            ) in ways or message.topic == peer == wire.BROADCAST
+            way = message.sender, message.topic
+            meant = way in ways or message.topic == peer == wire.BROADCAST
             heard.append(await self._examine(message, meant, replays))
         return heard
 

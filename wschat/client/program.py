@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import getpass
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from wschat.client import console, keyring
@@ -94,6 +97,22 @@ def seconds(environ: Mapping[str, str], name: str, default: float) -> float:
         note(f"{name}: {text!r} is not a number of seconds from 0.1")
         sys.exit(Exit.USAGE)
     return number
+
+
+@contextlib.contextmanager
+def interruptible(reactor: Any, interrupt: Callable[[], object]) -> Iterator[None]:
+    """While this lasts the end of the reactor interrupts what runs, and waits until it is left."""
+    left: Deferred[None] = Deferred()
+
+    def interrupted() -> Deferred[None]:
+        interrupt()
+        return left
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    try:
+        yield
+    finally:
+        left.callback(None)
 
 
 def on_terminal() -> bool:
