@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, react
 
 from wschat.client import Chat, ChatClosed, RequestRefused, State, connect
+from wschat.client.console import announcement
 from wschat.client.narrator import Narrator
-from wschat.client.program import Exit, note, prepare, usage
+from wschat.client.program import Exit, note, prepare, seconds, usage
 
 HELP = """
 Usage: message-bot
@@ -24,21 +25,8 @@ Announces itself, then broadcasts a text at an interval, and prints what comes i
 and what simple-client reads: WS_SERVER_URL, WS_USER_ID, WS_PRIVATE_KEY, ...
 """
 
-
 #: The longest `BOT_MESSAGE`, in bytes: well within what a server takes, however it is spelt.
 MAX_TEXT = 8192
-
-
-def interval(text: str) -> float:
-    """`BOT_INTERVAL` in seconds; what is wrong with it ends the program."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds < float("inf"):
-        note(f"BOT_INTERVAL: {text!r} is not a number of seconds from 0.1")
-        sys.exit(Exit.USAGE)
-    return seconds
 
 
 def write(line: str) -> None:
@@ -53,7 +41,7 @@ def say(chat: Chat, text: str) -> None:
 
 def main() -> NoReturn:
     usage(sys.argv[1:], HELP)
-    every = interval(os.environ.get("BOT_INTERVAL") or "60")
+    every = seconds(os.environ, "BOT_INTERVAL", 60.0)
     text = os.environ.get("BOT_MESSAGE") or "System check"
     if len(text.encode("utf-8", "replace")) > MAX_TEXT:
         note(f"BOT_MESSAGE: longer than {MAX_TEXT} bytes")
@@ -63,7 +51,7 @@ def main() -> NoReturn:
     async def talk(reactor: Any) -> None:
         narrator = Narrator(settings, write)
         chat = await connect(key=key, listener=narrator, wait=False, reactor=reactor)
-        say(chat, f"{settings.username} is now online")
+        say(chat, announcement(settings.username))
 
         def speak() -> None:
             if chat.state is State.CONNECTED and not chat.client.waiting:  # old news is no news

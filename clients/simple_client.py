@@ -43,8 +43,8 @@ Exit status: 0 done, 1 fault, 2 wrong usage, 3 server unreachable or lost,
 
 def main() -> NoReturn:
     arguments = sys.argv[1:]
-    as_json = arguments == ["--json"]
-    usage([] if as_json else arguments, HELP)
+    as_json = arguments[:1] == ["--json"]
+    usage(arguments[1:] if as_json else arguments, HELP)
     run_terminal(JsonNarrator if as_json else None)
 
 

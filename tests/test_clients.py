@@ -1,35 +1,14 @@
-"""Tests of the programs in `clients`: real processes, and what they read before they start."""
+"""Tests of the programs in `clients`: real processes."""
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
-from clients import message_bot
 from scripts.processes import Process, Server
-
-
-class IntervalTests(SynchronousTestCase):
-    """`BOT_INTERVAL`."""
-
-    def test_accepted(self) -> None:
-        """Any number of seconds from a tenth."""
-        for text, seconds in (("60", 60.0), ("0.1", 0.1), ("2.5", 2.5), ("1e3", 1000.0)):
-            self.assertEqual(message_bot.interval(text), seconds)
-
-    def test_refused(self) -> None:
-        """Anything else ends the program with 2 and one line that shows it."""
-        for text in ("", "x", "0", "-1", "0.09", "inf", "nan", "1 s"):
-            output = io.StringIO()
-            self.patch(sys, "stderr", output)
-            self.assertEqual(self.assertRaises(SystemExit, message_bot.interval, text).code, 2)
-            self.assertEqual(output.getvalue().count("\n"), 1)
-            self.assertIn(repr(text), output.getvalue())
 
 
 class ProgramTests(TestCase):

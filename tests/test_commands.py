@@ -388,6 +388,8 @@ class DeclarationTests(SynchronousTestCase):
         """Rates, bursts, time limits and names that make no sense are refused."""
         wrong: tuple[dict[str, Any], ...] = (
             {"rate": 0},
+            {"rate": 5e-324},
+            {"name": 5},
             {"rate": -1},
             {"rate": math.nan},
             {"burst": 0.5},

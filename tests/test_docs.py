@@ -159,5 +159,5 @@ class ClientsTests(SynchronousTestCase):
         listed = set(re.findall(r"^\| `([A-Z_]+)` \|", read("clients.md"), re.MULTILINE))
         sources = [*(ROOT / "wschat" / "client").glob("*.py"), *(ROOT / "clients").glob("*.py")]
         text = "\n".join(path.read_text("utf-8") for path in sources)
-        used = set(re.findall(r'(?:get\(|flag\(environ, )"([A-Z_]+)"', text))
+        used = set(re.findall(r'(?:get\(|(?:flag|seconds)\((?:os\.)?environ, )"([A-Z_]+)"', text))
         self.assertEqual(listed - {"SSL_CERT_FILE"}, used - {"XDG_CONFIG_HOME"})

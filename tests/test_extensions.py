@@ -143,6 +143,11 @@ class ExtensionTests(SynchronousTestCase):
         self.install("things = nowhere")
         self.assertTrue(self.refused().startswith("entry point things = nowhere: "))
 
+    def test_entry_points_unreadable(self) -> None:
+        """A package with a damaged list of entry points is one line, too."""
+        self.install("things")
+        self.assertTrue(self.refused().startswith("entry points: "), self.refused())
+
     def test_misdeclared(self) -> None:
         """A wrong signature is one line with the module, the function, and what is wrong."""
         self.module("one", WRONG)

@@ -77,6 +77,20 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(self.follow(0, step(0), bad, step(2)), [step(0)])
         self.assertEqual(self.follow(0, step(0, user_id="bob")), [])
 
+    def test_behind(self) -> None:
+        """From the present key the way back leads to the first, or as far as it is whole."""
+        steps = [step(0), step(1), step(2)]
+
+        def behind(end: int, *steps: Rotation) -> list[Rotation]:
+            return rotation.behind("alice", KEYS[end].public_key, steps)
+
+        self.assertEqual([behind(at, *steps) for at in range(4)], [steps[:at] for at in range(4)])
+        self.assertEqual(behind(3, step(0), step(2)), [step(2)])
+        bad = step(1, proof=step(0).proof)
+        self.assertEqual(behind(3, step(0), bad, step(2)), [step(2)])
+        self.assertEqual(behind(1, step(0, user_id="bob")), [])
+        self.assertEqual(behind(1), [])
+
     def test_kept(self) -> None:
         """A chain is kept as JSON; who has none has no steps."""
         steps = [step(0), step(1)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -133,6 +135,45 @@ def seldom(user_id: str) -> str:
     return "done"
 
 
+@command
+def plain(user_id: str) -> str:
+    """A command with nothing but defaults."""
+    return "plain"
+
+
+@dataclasses.dataclass
+class Size:
+    """A type of an operator's own, which fails for some values."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        self.part = 1 / self.number
+
+
+@command(burst=100)
+def measured(user_id: str, size: Size) -> float:
+    """A command with a parameter of that."""
+    return size.part
+
+
+class _MuteError(CommandError):
+    def __str__(self) -> str:
+        raise ValueError(WORD)
+
+
+@command(burst=100)
+def mute(user_id: str) -> None:
+    """A command whose error cannot be said."""
+    raise _MuteError
+
+
+@command(burst=100)
+def raw(user_id: str, text: str) -> msgspec.Raw:
+    """A command that has its result from elsewhere."""
+    return msgspec.Raw(text.encode())
+
+
 class RunnerTests(SynchronousTestCase):
     """A runner whose threads are the test's own."""
 
@@ -160,6 +201,10 @@ class RunnerTests(SynchronousTestCase):
             here,
             seldom,
             sleep,
+            plain,
+            measured,
+            mute,
+            raw,
         ]
         others = [command(name=f"wait-{number}", burst=100)(wait.function) for number in range(4)]
         self.asking = Asking([*commands, *others], self.clock, self.in_thread)
@@ -312,11 +357,11 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.said(), ["done"])
 
     def test_at_once_of_user(self) -> None:
-        """Four of one user run at once, whichever they are."""
-        for name in ("wait", "wait-0", "wait-1", "sleep", "wait-2"):
+        """Five of one user run at once, whichever they are."""
+        for name in ("wait", "wait-0", "wait-1", "sleep", "wait-3", "wait-2"):
             self.ask(name)
         (error,) = self.said()
-        self.assertIn("4 of your commands", error)
+        self.assertIn("5 of your commands", error)
         self.ask("wait-2", user_id="bob")
         self.assertEqual(self.said(), [])
         self.go()
@@ -324,6 +369,41 @@ class RunnerTests(SynchronousTestCase):
         self.ask("wait-2")
         self.go()
         self.assertEqual(self.said(), ["waited"])
+
+    def test_default_burst(self) -> None:
+        """As many as a user may call at once, unless a command says otherwise, run at once."""
+        for _ in range(int(plain.burst)):
+            self.ask("plain")
+        self.go()
+        self.assertEqual(self.said(), ["plain"] * int(plain.burst))
+
+    def test_fault_in_a_parameter(self) -> None:
+        """A type of an operator's own that fails is a fault like any; its text is nobody's."""
+        self.ask("measured", {"size": {"number": 0}})
+        self.assertEqual(self.said(), [runner.FAILED])
+        (line,) = self.log.lines()
+        self.assertIn("the command measured failed: ZeroDivisionError", line)
+        self.assertNotIn("division by zero", line)
+        self.ask("measured", {"size": {"number": 4}})
+        self.go()
+        self.assertEqual(self.said(), [0.25])
+
+    def test_error_without_text(self) -> None:
+        """An error whose text is a fault itself is a fault, and takes no place for good."""
+        for _ in range(runner.AT_ONCE_OF_COMMAND + 1):
+            self.ask("mute")
+            self.go()
+            self.assertEqual(self.said(), [runner.FAILED])
+        self.assertTrue(all(WORD not in line for line in self.log.lines()))
+
+    def test_raw(self) -> None:
+        """JSON that was made elsewhere is a result, and what is none is a fault."""
+        self.ask("raw", {"text": '{"a": [1]}'})
+        self.go()
+        self.assertEqual(self.said(), [{"a": [1]}])
+        self.ask("raw", {"text": '{"a": '})
+        self.go()
+        self.assertEqual(self.said(), [runner.FAILED])
 
     def test_at_once_of_command(self) -> None:
         """Eight of one command run at once; others have their places."""
@@ -359,7 +439,7 @@ class RunnerTests(SynchronousTestCase):
         asking = Asking([wait], self.clock, none)
         for _ in range(runner.AT_ONCE_OF_USER + 1):
             asking.ask("wait")
-        self.assertEqual(asking.said(), [runner.FAILED] * 5)
+        self.assertEqual(asking.said(), [runner.FAILED] * 6)
         self.assertIn("no thread", self.log.lines()[0])
 
     def test_stop(self) -> None:

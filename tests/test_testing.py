@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.client.support import next_texts
 from wschat.client import (
     Chat,
     ConnectionProblem,
@@ -29,16 +30,7 @@ class WorldTests(SynchronousTestCase):
 
     def read(self, chat: Chat, count: int) -> list[str | None]:
         """The texts of the next messages."""
-
-        async def read() -> list[str | None]:
-            texts: list[str | None] = []
-            async for message in chat.messages():
-                texts.append(message.text)
-                if len(texts) == count:
-                    break
-            return texts
-
-        return self.world.run(read())
+        return self.world.run(next_texts(chat, count))
 
     def test_conversation(self) -> None:
         """What is said is stored, sealed, verified and delivered, as on a real server."""

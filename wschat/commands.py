@@ -29,6 +29,9 @@ _ABSENT: Final = object()
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+#: The lowest rate, calls a second: one in some three hours.
+_LEAST_RATE: Final = 0.0001
+
 _GENERATORS: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -74,16 +77,16 @@ class Command(Generic[Arguments, Result]):
         return self.function(*args, **kwargs)
 
     def _check_numbers(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise Misdeclared(f"{self.name!r}: a command's name is 1 to 64 of A-Za-z0-9._-")
         for what, number, least in (
-            ("rate", self.rate, 0.0),
+            ("rate", self.rate, _LEAST_RATE),
             ("burst", self.burst, 1.0),
             ("timeout", self.timeout, 0.0),
         ):
             good = isinstance(number, int | float) and math.isfinite(number) and number >= least
             if not (good and number > 0):
-                accepted = "a number from 1" if least else "a number above 0"
+                accepted = f"a number from {least:g}" if least else "a number above 0"
                 raise Misdeclared(f"{self.name}: {what}={number!r} is not {accepted}")
 
     def arguments(self, params: msgspec.Raw) -> dict[str, Any]:

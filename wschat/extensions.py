@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from wschat.commands import Command
 
@@ -28,7 +28,8 @@ def load(modules: Iterable[str], add: Callable[[Command[..., Any]], None]) -> No
     It may raise `ValueError`.  Modules are also looked for in the current
     directory, after all other places.  Raises `LoadError`.
     """
-    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+    found = _import("entry points", functools.partial(metadata.entry_points, group=GROUP))
+    for entry in sorted(cast("metadata.EntryPoints", found), key=lambda e: (e.name, e.value)):
         source = f"entry point {entry.name} = {entry.value}"
         _add(source, _import(source, entry.load), add)
     for name in modules:

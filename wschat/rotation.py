@@ -87,3 +87,20 @@ def follow(user_id: str, public_key: str, steps: Iterable[Rotation]) -> list[Rot
         elif way:
             break
     return way
+
+
+def behind(user_id: str, public_key: str, steps: Iterable[Rotation]) -> list[Rotation]:
+    """
+    The valid steps that have led to a key, in their order; none when there are none.
+
+    The owner of the key has signed the last of them, the owner of the key
+    before that the one before, and so on.
+    """
+    way: list[Rotation] = []
+    for step in reversed(list(steps)):
+        if step.public_key == public_key and valid(user_id, step):
+            way.insert(0, step)
+            public_key = step.old_public_key
+        elif way:
+            break
+    return way

@@ -7,6 +7,7 @@ nobody a message, and the server no more than a few threads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -25,10 +26,11 @@ from wschat import identity, wire
 from wschat.commands import Asked, CommandError, Commands, answer_message
 from wschat.limits import KeyedLimiter
 
-#: How many of an operator's commands run at once: all together, of one command, and of one user.
+#: How many of an operator's commands run at once: all together, of one command, and of one user,
+#: who may call as many at once unless the command says otherwise.
 AT_ONCE: Final = 16
 AT_ONCE_OF_COMMAND: Final = 8
-AT_ONCE_OF_USER: Final = 4
+AT_ONCE_OF_USER: Final = 5
 
 #: The longest result, in bytes of JSON, and the longest error, in characters.
 RESULT_BYTES: Final = 64 * 1024
@@ -117,8 +119,8 @@ class Runner:
             try:
                 self._admit(found, to)
                 arguments = found.command.arguments(found.params)
-            except CommandError as error:
-                answer(found.error(str(error)))
+            except Exception as error:  # types of an operator's own can raise anything
+                answer(_answered(found, _failed(error)))
             else:
                 self._begin(_Run(found, to, answer), arguments)
 
@@ -176,13 +178,17 @@ class Runner:
             return
         run.limit.cancel()
         run.limit = None
-        if outcome.fault:
-            name = run.asked.command.name
-            log.error("the command {name} failed: {fault}", name=name, fault=outcome.fault)
-        if outcome.result is None:
-            run.answer(run.asked.error(outcome.error))
-        else:
-            run.answer(run.asked.answer(outcome.result))
+        run.answer(_answered(run.asked, outcome))
+
+
+def _answered(asked: Asked, outcome: Outcome) -> wire.CommandAnswer:
+    """What to say of an outcome; a fault is for the log."""
+    if outcome.fault:
+        name = asked.command.name
+        log.error("the command {name} failed: {fault}", name=name, fault=outcome.fault)
+    if outcome.result is None:
+        return asked.error(outcome.error)
+    return asked.answer(outcome.result)
 
 
 def _call(function: Callable[[], Any]) -> Outcome:
@@ -209,6 +215,7 @@ def _not_begun(failure: Failure) -> Outcome:
 def _done(result: object) -> Outcome:
     try:
         encoded = msgspec.json.encode(result)
+        msgspec.json.decode(encoded)  # a `Raw` goes in as it is, whatever it is
     except Exception as error:  # of several kinds, by what is in it
         return Outcome(fault=f"its result cannot be JSON ({type(error).__qualname__})")
     if len(encoded) > RESULT_BYTES:
@@ -219,9 +226,10 @@ def _done(result: object) -> Outcome:
 
 def _failed(error: BaseException) -> Outcome:
     """An exception; the log is told where it came from, and not its text, which may be content."""
-    if isinstance(error, CommandError):
-        text = str(error)[:ERROR_LENGTH].encode("utf-8", "replace").decode()
-        return Outcome(error=text or FAILED)
+    with contextlib.suppress(Exception):  # its text is an operator's function, too
+        if isinstance(error, CommandError):
+            text = str(error)[:ERROR_LENGTH].encode("utf-8", "replace").decode()
+            return Outcome(error=text or FAILED)
     frames = traceback.extract_tb(error.__traceback__)[1:]  # without our own
     where = "".join(f", {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
     return Outcome(fault=type(error).__qualname__ + where)

@@ -63,7 +63,7 @@ class Talker(Listener):
 def main() -> None:
     environ = os.environ
     settings = Settings.from_environ(environ)
-    key, _ = keyring.load_or_make(keyring.key_path(settings.user_id, environ))
+    key, _ = keyring.own_key(settings)
     directory = Path(environ["CHAOS_DIRECTORY"])
     recipients = environ["CHAOS_RECIPIENTS"].split()
     rate = float(environ["CHAOS_RATE"])  # 0: only listen

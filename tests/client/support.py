@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +23,12 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from wschat import config
-from wschat.client import Client, Heard, Listener, Settings, State
+from wschat.client import Chat, Client, Heard, Listener, Settings, State
 from wschat.datadir import DataDirectory, self_signed
 from wschat.identity import PrivateKey
 from wschat.tap import Server
@@ -147,6 +149,31 @@ def settings(port: int, user_id: str = "alice", **given: Any) -> Settings:
         "auto_mode": False,
     }
     return Settings(**values | given)
+
+
+async def next_texts(chat: Chat, count: int) -> list[str | None]:
+    """The texts of the next messages that come to a chat."""
+    texts: list[str | None] = []
+    async for message in chat.messages():
+        texts.append(message.text)
+        if len(texts) == count:
+            break
+    return texts
+
+
+class StreamTests(SynchronousTestCase):
+    """Tests of what is written to standard error; nobody is at standard input."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(sys, "stderr", io.StringIO())
+        self.patch(sys, "stdin", io.StringIO())
+
+    @property
+    def notes(self) -> str:
+        """What has been written."""
+        stream: Any = sys.stderr
+        return str(stream.getvalue())
 
 
 class ClientTests(TestCase):

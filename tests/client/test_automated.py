@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.support import QuickTests, settings
+from tests.client.support import QuickTests, StreamTests, settings
 from wschat.client import automated
-from wschat.client.automated import Automated, metrics_interval
+from wschat.client.automated import Automated
 from wschat.client.console import Direct
 from wschat.client.program import Exit
 from wschat.identity import PrivateKey
 
 
-class IntervalTests(SynchronousTestCase):
-    """`WS_METRICS_INTERVAL`."""
-
-    def test_interval(self) -> None:
-        """Any number of seconds from a tenth; anything else ends the program with 2."""
-        for text, seconds in (("", 30.0), ("0.1", 0.1), ("60", 60.0)):
-            self.assertEqual(metrics_interval({"WS_METRICS_INTERVAL": text}), seconds)
-        self.assertEqual(metrics_interval({}), 30.0)
-        self.patch(sys, "stderr", io.StringIO())
-        for text in ("soon", "0", "-1", "inf", "nan"):
-            wrong = {"WS_METRICS_INTERVAL": text}
-            error = self.assertRaises(SystemExit, metrics_interval, wrong)
-            self.assertEqual(error.code, 2)
-
-
-class AutomatedTests(QuickTests):
+class AutomatedTests(StreamTests, QuickTests):
     """An automated client at a whole server."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(sys, "stderr", io.StringIO())
-        self.patch(sys, "stdin", io.StringIO())
-
-    @property
-    def notes(self) -> str:
-        stream: Any = sys.stderr
-        return str(stream.getvalue())
 
     def automated(self, **given: Any) -> Automated:
         made = Automated(reactor, settings(self.port, "robot", **given), PrivateKey.generate())

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from wschat.client import cells as module
 from wschat.client.cells import fit, pad, width, wrap
 
 WIDE = "\u65e5\u672c\u8a9e"  # three characters, six cells
@@ -52,6 +53,22 @@ class CellTests(SynchronousTestCase):
         lines = wrap(text, cells)
         self.assertEqual("".join(lines).replace(" ", ""), text.replace(" ", ""))
         self.assertLessEqual(max(map(width, lines)), cells)
+
+    def test_linear(self) -> None:
+        """A text is measured once or twice, however many lines it makes."""
+        measured = 0
+
+        def counting(text: str) -> int:
+            nonlocal measured
+            measured += len(text)
+            return width(text)
+
+        self.patch(module, "width", counting)
+        for text in ("x" * 10_000, "ab " * 3000, WIDE * 1000):
+            for room in (1, 2, 7, 80):
+                measured = 0
+                wrap(text, room)
+                self.assertLess(measured, 3 * len(text))
 
     def test_narrow(self) -> None:
         """Where there is no room at all there is a character a line."""

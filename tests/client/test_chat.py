@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.client.support import QuickTests
+from tests.client.support import QuickTests, next_texts
 from wschat.client import (
     Chat,
     ChatClosed,
@@ -40,16 +40,7 @@ class ChatTests(QuickTests):
 
     def reading(self, chat: Chat, count: int) -> Deferred[list[str | None]]:
         """The texts of the next messages, when they have come."""
-
-        async def read() -> list[str | None]:
-            texts: list[str | None] = []
-            async for message in chat.messages():
-                texts.append(message.text)
-                if len(texts) == count:
-                    break
-            return texts
-
-        return Deferred.fromCoroutine(read())
+        return Deferred.fromCoroutine(next_texts(chat, count))
 
     def becomes(self, chat: Chat, wanted: State) -> Deferred[None]:
         """Fires when a chat is in a state next."""

@@ -16,7 +16,8 @@ from nacl.pwhash import argon2id
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat import identity
-from wschat.client.keyring import KeyringError, Replacement, key_path, load_or_make
+from wschat.client.keyring import KeyringError, Replacement, load_or_make
+from wschat.client.settings import key_path
 from wschat.identity import PrivateKey
 
 

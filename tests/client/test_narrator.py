@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.client.support import settings
+from tests.client.support import StreamTests, settings
 from wschat import wire
 from wschat.client.console import Broadcast, Direct, NotUnderstood, Slash
 from wschat.client.listener import Heard
@@ -22,17 +18,12 @@ def heard(worth: Authenticity) -> Heard:
     return Heard(wire.Message("bob", "alice", "hi", "2026-11-22T10:00:00Z"), "hi", worth)
 
 
-class NarratorTests(SynchronousTestCase):
+class NarratorTests(StreamTests):
     """What is written where; the rest is in tests/client/test_terminal.py."""
 
     def setUp(self) -> None:
-        self.patch(sys, "stderr", io.StringIO())
+        super().setUp()
         self.lines: list[str] = []
-
-    @property
-    def notes(self) -> str:
-        stream: Any = sys.stderr
-        return str(stream.getvalue())
 
     def narrator(self, **given: Any) -> Narrator:
         return Narrator(settings(1), self.lines.append, **given)

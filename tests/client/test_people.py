@@ -546,6 +546,30 @@ class RotationTests(LiarTests):
         less = self.by(self.keys["bob"], "less", envelope_signature=None)
         self.assertIs(await self.verdict(less), INVALID)
 
+    async def test_met_afterwards(self) -> None:
+        """Who sees bob first with new keys believes what the old one signed in its time as well."""
+        self.alice, self.ear = await self.person("alice", known_users=self.file)
+        await self.person("bob")
+        new = PrivateKey.generate()
+        self.rotates(new)()
+        self.assertIs(await self.verdict(self.by(self.keys["bob"], "in time")), ENVELOPE)
+        self.assertIs(await self.verdict(self.by(new, "new")), ENVELOPE)
+        self.assertEqual((self.ear.rotations, self.ear.key_changes), ([], []))
+        late = wire.Message("bob", "alice", "late", "2026-11-22T12:00:01Z", client_id="late")
+        envelope.sign(self.keys["bob"], late)
+        signed: Frame = {"envelope_signature": late.envelope_signature, "signature": late.signature}
+        frame = self.by(self.keys["bob"], "late", timestamp=late.timestamp, **signed)
+        self.assertIs(await self.verdict(frame), INVALID)
+
+    async def test_met_with_others(self) -> None:
+        """Keys that those who are seen first do not vouch for sign nothing."""
+        await self.person("bob")
+        for given in ({"proof": self.keys["charlie"].sign(b"")}, {"time": "2026-11-22T12:00:01Z"}):
+            self.rotates(PrivateKey.generate(), **given)()
+            self.alice, self.ear = await self.person("alice")
+            self.assertIs(await self.verdict(self.by(self.keys["bob"], "in time")), INVALID)
+            await self.alice.stop()
+
     async def test_made_up(self) -> None:
         """Steps that the old key did not sign, or to other keys, lead nowhere."""
         await self.meet()

@@ -9,12 +9,66 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import testing as reactors
 from twisted.logger import globalLogBeginner
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.client.accounts import ConnectionProblem, RequestRefused
-from wschat.client.program import Exit, exit_for, in_colour, on_terminal, prepare, usage
+from wschat.client.program import (
+    Exit,
+    exit_for,
+    in_colour,
+    interruptible,
+    on_terminal,
+    prepare,
+    seconds,
+    usage,
+)
 from wschat.identity import PrivateKey
+
+
+class SecondsTests(SynchronousTestCase):
+    """Intervals in the environment."""
+
+    def test_accepted(self) -> None:
+        """Any number of seconds from a tenth."""
+        for text, number in (("60", 60.0), ("0.1", 0.1), ("2.5", 2.5), ("1e3", 1000.0)):
+            self.assertEqual(seconds({"BOT_INTERVAL": text}, "BOT_INTERVAL", 30.0), number)
+
+    def test_not_given(self) -> None:
+        """Without it, or when it is empty, it is the default."""
+        for environ in ({}, {"BOT_INTERVAL": ""}):
+            self.assertEqual(seconds(environ, "BOT_INTERVAL", 30.0), 30.0)
+
+    def test_refused(self) -> None:
+        """Anything else ends the program with 2 and one line that shows it."""
+        for text in ("x", "soon", "0", "-1", "0.09", "inf", "nan", "1 s"):
+            output = io.StringIO()
+            self.patch(sys, "stderr", output)
+            wrong = {"BOT_INTERVAL": text}
+            error = self.assertRaises(SystemExit, seconds, wrong, "BOT_INTERVAL", 30.0)
+            self.assertEqual(error.code, 2)
+            self.assertEqual(output.getvalue().count("\n"), 1)
+            self.assertIn(f"BOT_INTERVAL: {text!r}", output.getvalue())
+
+
+class InterruptibleTests(SynchronousTestCase):
+    """A program at the end of its reactor."""
+
+    def test_waits(self) -> None:
+        """The end interrupts what runs, and waits until that is left, however it is."""
+        interrupted: list[bool] = []
+        loop = reactors.MemoryReactor()
+        with (
+            self.assertRaises(ZeroDivisionError),
+            interruptible(loop, lambda: interrupted.append(True)),
+        ):
+            (trigger,) = loop.triggers["before"]["shutdown"]
+            waiting = trigger[0](*trigger[1], **trigger[2])
+            self.assertEqual(interrupted, [True])
+            self.assertNoResult(waiting)
+            raise ZeroDivisionError
+        self.successResultOf(waiting)
 
 
 class PrepareTests(SynchronousTestCase):

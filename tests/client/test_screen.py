@@ -10,7 +10,7 @@ from tests.client.test_entries import texts
 from wschat.client import screen as module
 from wschat.client.cells import width
 from wschat.client.listener import Counters, Heard, State
-from wschat.client.screen import Screen, rule
+from wschat.client.screen import LONGEST, Screen, rule
 from wschat.envelope import Authenticity
 from wschat.wire import Message
 
@@ -160,6 +160,32 @@ class MessageTests(_ScreenTests):
         self.screen.delivered("a1")
         self.assertEqual(self.bodies(), ["n3", "n4", "n5"])
         self.assertEqual((self.screen._own, len(self.screen._ids)), ({}, 3))
+
+    def test_long(self) -> None:
+        """Of a text that is very long the beginning is shown, and how much more there is."""
+        self.screen.heard(said(1, "\x01" * 50_000))
+        shown = "".join(line[10:] for line in self.pane(cells=200, height=1000))
+        self.assertEqual(shown.count("\\x01"), LONGEST)
+        self.assertIn("… (42000 more characters)", shown)
+
+    def test_long_name(self) -> None:
+        """A server can name nobody so that it fills the screen."""
+        self.screen.heard(said(1, "hello", "b" * 50_000, "a" * 50_000))
+        self.assertLess(sum(map(len, self.pane(height=100))), 400)
+
+    def test_bounded_characters(self) -> None:
+        """Entries are kept as far as they can be laid out in a moment, and one at least."""
+        self.patch(module, "KEPT_CHARACTERS", 150)
+        self.screen.heard(said(1, "first"))
+        for number in range(2, 5):
+            self.screen.heard(said(number, str(number) * 30))
+        self.assertEqual([body[0] for body in self.bodies()], ["3", "4"])
+        self.screen.heard(said(5, "5" * 300))
+        self.assertEqual({body[0] for body in self.bodies() if body.strip()}, {"5"})
+        self.screen.recall([said(0, "recalled")])
+        self.assertNotIn("recalled", self.bodies())
+        self.screen.heard(said(6, "last"))
+        self.assertEqual(self.bodies(), ["last"])
 
 
 class ReaderTests(_ScreenTests):

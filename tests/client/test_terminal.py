@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 
-from tests.client.support import QuickTests, Script, settings
+from tests.client.support import QuickTests, Script, StreamTests, settings
 from wschat import codes
 from wschat.client import narrator
 from wschat.client.console import Direct
@@ -23,17 +22,7 @@ from wschat.identity import PrivateKey
 from wschat.store import DiskFull
 
 
-class _TerminalTests(QuickTests):
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(sys, "stderr", io.StringIO())
-        self.patch(sys, "stdin", io.StringIO())
-
-    @property
-    def notes(self) -> str:
-        stream: Any = sys.stderr
-        return str(stream.getvalue())
-
+class _TerminalTests(StreamTests, QuickTests):
     def terminal(self, port: int, user_id: str = "alice", **given: Any) -> Terminal:
         """A terminal with a transport that remembers what was written."""
         key = given.pop("key", None) or PrivateKey.generate()

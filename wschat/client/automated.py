@@ -8,7 +8,6 @@ something, and stays when its input ends.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
@@ -21,12 +20,15 @@ from zope.interface import implementer
 
 from wschat.client.handlers import Filter, Handlers, Message, Threads
 from wschat.client.listener import Heard
-from wschat.client.program import Exit, note, open_streams, prepare
+from wschat.client.program import open_streams, prepare, seconds
 from wschat.client.session import QueueFull
 from wschat.client.settings import Settings
 from wschat.client.slash import metrics_line
 from wschat.client.terminal import Terminal, run
 from wschat.identity import PrivateKey
+
+#: How often it says what it has done, in seconds.
+METRICS_INTERVAL: Final = 30.0
 
 #: Kinds of messages that are counted by name, of which so much; all others count as one.
 _KINDS: Final = 20
@@ -36,25 +38,12 @@ _KIND_LENGTH: Final = 20
 _GRACE: Final = 5.0
 
 
-def metrics_interval(environ: Mapping[str, str]) -> float:
-    """`WS_METRICS_INTERVAL` in seconds; what is wrong with it ends the program."""
-    text = environ.get("WS_METRICS_INTERVAL") or "30"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds < float("inf"):
-        note(f"WS_METRICS_INTERVAL: {text!r} is not a number of seconds from 0.1")
-        sys.exit(Exit.USAGE)
-    return seconds
-
-
 @implementer(IHalfCloseableProtocol)
 class Automated(Terminal):
     """One user without a person."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, key: PrivateKey, interval: float = 30.0
+        self, reactor: Any, settings: Settings, key: PrivateKey, interval: float = METRICS_INTERVAL
     ) -> None:
         super().__init__(reactor, settings, key)
         self._interval = interval
@@ -131,7 +120,7 @@ class Automated(Terminal):
 
 def run_automated(environ: Mapping[str, str]) -> NoReturn:
     """Be there until it is told to end; the exit status says how it went."""
-    interval = metrics_interval(environ)
+    interval = seconds(environ, "WS_METRICS_INTERVAL", METRICS_INTERVAL)
     open_streams()
     settings, key = prepare(environ)
     run(lambda reactor: Automated(reactor, settings, key, interval))

@@ -30,16 +30,20 @@ def wrap(text: str, cells: int) -> list[str]:
     There is at least one line, and in each at least one character.
     """
     lines = []
-    while width(text) > max(1, cells):
-        kept = max(1, _cut(text, cells))
-        space = text.rfind(" ", 0, kept + 1)
-        if space > 0:
-            lines.append(text[:space])
-            text = text[space + 1 :]
-        else:
-            lines.append(text[:kept])
-            text = text[kept:]
-    return [*lines, text]
+    room = max(1, cells)
+    start = used = 0
+    for end, character in enumerate(text):  # once, however long: it is others who write it
+        used += width(character)
+        while used > room and end > start:
+            space = text.rfind(" ", start, end + 1)
+            if space > start:
+                lines.append(text[start:space])
+                start = space + 1
+            else:
+                lines.append(text[start:end])
+                start = end
+            used = width(text[start : end + 1])
+    return [*lines, text[start:]]
 
 
 def _cut(text: str, cells: int) -> int:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -252,15 +252,12 @@ class Chat:
     def _start(self, work: Coroutine[Deferred[Any], Any, Result]) -> Deferred[Result]:
         try:
             check_thread(self._thread)
-            if self._closing:
-                raise self._over or ChatClosed("The chat is closed.")
-        except Exception as error:
+        except RuntimeError:
             work.close()
-            if isinstance(error, RuntimeError):
-                raise
-            failed: Deferred[Result] = Deferred()
-            failed.errback(error)
-            return failed
+            raise
+        if self._closing:
+            work.close()
+            return fail(self._over or ChatClosed("The chat is closed."))
         return Deferred.fromCoroutine(work)
 
     # What a program hears.

@@ -189,6 +189,16 @@ def sent_label(to: str, text: str) -> str:
     return f"!{shown}" if to == wire.BROADCAST else f"@{to} {shown}"
 
 
+def announcement(username: str) -> str:
+    """What a program tells everybody when it is there."""
+    return f"{username} is now online"
+
+
+def activity(username: str, sent: int, received: int) -> str:
+    """What a program tells everybody now and then."""
+    return f"{username}: {sent} sent, {received} received"
+
+
 _MARKS: Final = {
     Authenticity.ENVELOPE: " [VERIFIED]",
     Authenticity.CONTENT: " [VERIFIED]",

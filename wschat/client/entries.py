@@ -48,6 +48,11 @@ class Entry:
     _drawn: list[Fragments] = dataclasses.field(default_factory=list, init=False)
 
     @functools.cached_property
+    def characters(self) -> int:
+        """How much of it there is to lay out."""
+        return len(self.head) + len(self.text)
+
+    @functools.cached_property
     def day(self) -> str:
         return console.day(self.time)
 

@@ -34,7 +34,7 @@ from wschat.client.entries import Fragments, Kind
 from wschat.client.layout import application
 from wschat.client.listener import Heard, Listener, SessionOver, State
 from wschat.client.narrator import recipient
-from wschat.client.program import Exit, exit_for, note, prepare
+from wschat.client.program import Exit, exit_for, interruptible, note, prepare
 from wschat.client.screen import Screen
 from wschat.client.session import QueueFull
 from wschat.client.settings import Settings
@@ -218,13 +218,14 @@ class FullScreen(Listener):
 
     def _greet(self) -> None:
         if self._settings.auto_announce:
-            self._send(Broadcast(f"{self._settings.username} is now online"))
+            self._send(Broadcast(console.announcement(self._settings.username)))
         if self._settings.auto_mode:
             self._auto.start(AUTO_INTERVAL, now=False)
 
     def _say_something(self) -> None:
-        counters, name = self._client.counters, self._settings.username
-        self._send(Broadcast(f"{name}: {counters.sent} sent, {counters.received} received"))
+        counters = self._client.counters
+        done = console.activity(self._settings.username, counters.sent, counters.received)
+        self._send(Broadcast(done))
 
     async def _recall(self) -> None:
         said: list[Heard] = []
@@ -312,18 +313,9 @@ def run_full_screen(environ: Mapping[str, str]) -> NoReturn:
             globalLogBeginner.beginLoggingTo([_Shown(screen)], redirectStandardIO=False)
         if settings.insecure_tls:
             screen.say("INSECURE_TLS: nobody checks who the server is.", Kind.WARNING)
-        ended: Deferred[None] = Deferred()
-
-        def interrupted() -> Deferred[None]:
-            screen.interrupt()
-            return ended
-
-        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-        loop.add_signal_handler(signal.SIGHUP, screen.interrupt)
-        try:
+        with interruptible(reactor, screen.interrupt):
+            loop.add_signal_handler(signal.SIGHUP, screen.interrupt)
             status = await screen.run()
-        finally:
-            ended.callback(None)
         if screen.why:
             note(screen.why)
         raise SystemExit(status)

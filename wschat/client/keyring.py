@@ -20,26 +20,27 @@ from nacl.pwhash import argon2id
 from nacl.secret import SecretBox
 
 from wschat.client.files import make_directory, settle, write_atomically, write_beside
-from wschat.client.settings import key_path
+from wschat.client.settings import Settings
 from wschat.identity import BadKey, PrivateKey, decode_base64, encode_base64
 
 #: How a file that is under a passphrase begins; the rest is two costs, the salt and the box.
 _SEALED: Final = "argon2id"
 
 
-__all__ = [
-    "KeyringError",
-    "Replacement",
-    "interrupted",
-    "key_path",
-    "load",
-    "load_or_make",
-    "waiting_path",
-]
-
-
 class KeyringError(Exception):
     """The key file cannot be used; the message is one line, and holds no key."""
+
+
+def own_key(settings: Settings, ask: Callable[[], str] | None = None) -> tuple[PrivateKey, bool]:
+    """
+    A user's own key: the one that was given, or else that of their key file.
+
+    Returns it, and whether it was made; `ask` as in `load_or_make`.  Raises
+    `BadKey` for a given one, `KeyringError` for one in a file.
+    """
+    if settings.key_file is None:
+        return PrivateKey.from_text(settings.private_key or ""), False
+    return load_or_make(settings.key_file, settings.key_passphrase, ask)
 
 
 def load_or_make(

@@ -62,11 +62,7 @@ def connect(
 
     async def begin() -> Chat:
         settings = Settings.from_environ(whole)
-        if settings.private_key is not None:
-            own = key if isinstance(key, PrivateKey) else PrivateKey.from_text(settings.private_key)
-        else:
-            path = settings.key_file or keyring.key_path(settings.user_id, whole)
-            own, _ = keyring.load_or_make(path, settings.key_passphrase)
+        own = key if isinstance(key, PrivateKey) else keyring.own_key(settings)[0]
         pool = Threads(reactor, threads)
         chat = Chat(reactor, settings, own, listener=listener, pool=pool)
         _close_at_shutdown(reactor, chat)

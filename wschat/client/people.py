@@ -58,9 +58,8 @@ class People:
         self._known = KnownUsers(settings.authority, settings.known_users)
         self._told = told
         self._wall = wall
-        self._offered: dict[
-            str, Keys
-        ] = {}  # what the server has for whom, instead of what is pinned
+        #: What the server has for whom, instead of what is pinned.
+        self._offered: dict[str, Keys] = {}
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._replays = Replays(settings.heard)
 
@@ -171,10 +170,8 @@ class People:
         ways = {(self._user_id, peer), (peer, self._user_id)}
         heard = []
         for message in messages:
-            meant = (
-                message.sender,
-                message.topic,
-            ) in ways or message.topic == peer == wire.BROADCAST
+            way = message.sender, message.topic
+            meant = way in ways or message.topic == peer == wire.BROADCAST
             heard.append(await self._examine(message, meant, replays))
         return heard
 
@@ -263,7 +260,7 @@ class People:
         if user is None or user_id == self._user_id:
             return None if user is None else (user, Pin(self._own_keys))
         keys = Keys(user.public_key, user.x25519_public_key)
-        before = self._update(user_id, lambda pin: pin or Pin(keys))
+        before = self._update(user_id, lambda pin: pin or _first_pin(user_id, user))
         pin = before
         if keys != before.keys and _rotated(user_id, before, user) != before:
             pin = self._update(user_id, lambda pin: _rotated(user_id, pin or before, user))
@@ -316,5 +313,14 @@ def _rotated(user_id: str, pin: Pin, user: User) -> Pin:
     keys = Keys(user.public_key, user.x25519_public_key)
     if not way or Keys(way[-1].public_key, way[-1].x25519_public_key) != keys:
         return pin
-    former = tuple(Former(step.old_public_key, envelope.seconds(step.time)) for step in way)
-    return Pin(keys, pin.envelopes, (*pin.former, *former)[-rotation.MOST :])
+    return Pin(keys, pin.envelopes, (*pin.former, *_former(way))[-rotation.MOST :])
+
+
+def _first_pin(user_id: str, user: User) -> Pin:
+    """The keys that the server has for somebody, and those before that they vouch for."""
+    keys = Keys(user.public_key, user.x25519_public_key)
+    return Pin(keys, former=_former(rotation.behind(user_id, keys.public_key, user.rotations)))
+
+
+def _former(way: Iterable[rotation.Rotation]) -> tuple[Former, ...]:
+    return tuple(Former(step.old_public_key, envelope.seconds(step.time)) for step in way)

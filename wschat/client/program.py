@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import getpass
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from wschat.client import console, keyring
@@ -48,31 +51,28 @@ def _ask_passphrase() -> str:
 
 def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     """Who to be, and their key, from the environment; what is wrong with it ends the program."""
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append(_ask_passphrase())
+        return asked[-1]
+
     try:
         settings = Settings.from_environ(environ)
-        if settings.private_key is not None:
-            key = PrivateKey.from_text(settings.private_key)
-        else:
-            path = settings.key_file or keyring.key_path(settings.user_id, environ)
-            asked: list[str] = []
-
-            def ask() -> str:
-                asked.append(_ask_passphrase())
-                return asked[-1]
-
-            key, made = keyring.load_or_make(path, settings.key_passphrase, ask)
-            if asked:  # what replaces the key comes under it as well
-                settings = dataclasses.replace(settings, key_passphrase=asked[-1])
-            if made:
-                note(f"Made a private key for {settings.user_id}: {path}")
-            elif keyring.waiting_path(path).exists():
-                note(keyring.interrupted(path))
+        key, made = keyring.own_key(settings, ask)
     except BadKey as error:
         note(f"WS_PRIVATE_KEY: {error}")
         sys.exit(Exit.USAGE)
     except (SettingsError, keyring.KeyringError) as error:
         note(str(error))
         sys.exit(Exit.USAGE)
+    if asked:  # what replaces the key comes under it as well
+        settings = dataclasses.replace(settings, key_passphrase=asked[-1])
+    path = settings.key_file
+    if made:
+        note(f"Made a private key for {settings.user_id}: {path}")
+    elif path is not None and keyring.waiting_path(path).exists():
+        note(keyring.interrupted(path))
     if settings.known_users is not None and not writable(settings.known_users):
         note(
             f"{settings.known_users} cannot be written: whose key is whose is forgotten at the end."
@@ -84,6 +84,35 @@ def prepare(environ: Mapping[str, str]) -> tuple[Settings, PrivateKey]:
     if settings.insecure_tls:
         note("INSECURE_TLS: nobody checks who the server is, so anybody can pose as it.")
     return settings, key
+
+
+def seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    """A variable that is an interval in seconds; what is wrong with it ends the program."""
+    text = environ.get(name) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number < float("inf"):
+        note(f"{name}: {text!r} is not a number of seconds from 0.1")
+        sys.exit(Exit.USAGE)
+    return number
+
+
+@contextlib.contextmanager
+def interruptible(reactor: Any, interrupt: Callable[[], object]) -> Iterator[None]:
+    """While this lasts the end of the reactor interrupts what runs, and waits until it is left."""
+    left: Deferred[None] = Deferred()
+
+    def interrupted() -> Deferred[None]:
+        interrupt()
+        return left
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    try:
+        yield
+    finally:
+        left.callback(None)
 
 
 def on_terminal() -> bool:

@@ -91,9 +91,8 @@ class Replays:
         marks = self._heard.setdefault(sender, OrderedDict())
         self._count += mark not in marks
         marks[mark] = signed_at
-        if (
-            self._count > REMEMBERED
-        ):  # whoever says most, so that nobody drives out what others said
+        if self._count > REMEMBERED:
+            # Of whoever says most, so that nobody drives out what others said.
             most = max(self._heard, key=lambda sender: len(self._heard[sender]))
             _, forgotten = self._heard[most].popitem(last=False)
             self._forgotten[most] = max(forgotten, self._forgotten.get(most, _NEVER))

@@ -18,8 +18,13 @@ from wschat.client.listener import Counters, Heard, State
 from wschat.client.slash import milliseconds
 from wschat.envelope import Authenticity
 
-#: How many entries are kept.
+#: How many entries are kept, and how many characters of them: each new width is a new lay-out.
 KEPT: Final = 2000
+KEPT_CHARACTERS: Final = 400_000
+
+#: The longest text that is shown whole, in characters, and the longest name, in cells.
+LONGEST: Final = 8000
+LONGEST_NAME: Final = 80
 
 #: The dot of each state of the connection.
 _STATES: Final = {
@@ -37,6 +42,7 @@ class Screen:
         self._user_id = user_id
         self._authority = authority
         self._entries: list[Entry] = []
+        self._characters = 0
         self._own: dict[str, Entry] = {}  # one's own messages, by client id
         self._ids: dict[int, Entry] = {}
         self._online: set[str] = set()
@@ -83,7 +89,7 @@ class Screen:
 
     def sent(self, client_id: str, to: str, text: str, now: str) -> None:
         """One's own message is on its way."""
-        entry = Entry(Kind.OWN, f"{self._user_id} -> {to}", console.visible(text), now, mark="…")
+        entry = Entry(Kind.OWN, f"{self._user_id} -> {to}", _shown(text), now, mark="…")
         self._own[client_id] = entry
         self._rule = None
         self._add(entry)
@@ -115,7 +121,7 @@ class Screen:
 
     def say(self, text: str, now: str, kind: Kind = Kind.NOTE) -> None:
         """The program itself has something to say; also what others wrote into that is shown."""
-        self._add(Entry(kind, "", console.visible(text), now))
+        self._add(Entry(kind, "", _shown(text), now))
 
     def people(self, online: Iterable[str], known: Iterable[str] = ()) -> None:
         """Who is there, and who has an account."""
@@ -136,19 +142,26 @@ class Screen:
         kind = Kind.OWN if mine else Kind.HEARD
         if heard.authenticity is Authenticity.INVALID:
             kind = Kind.ALARM
-        route = f"{console.visible_name(message.sender)} -> {console.visible_name(message.topic)}"
+        route = f"{_shown_name(message.sender)} -> {_shown_name(message.topic)}"
         head = route + console.marks(message, heard.authenticity)
         mark = "✓" if kind is Kind.OWN else ""
-        return Entry(kind, head, console.shown(heard.text), message.timestamp, mark)
+        return Entry(kind, head, _shown(heard.text), message.timestamp, mark)
 
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
+        self._characters += entry.characters
         self._trim()
 
     def _trim(self) -> None:
-        if len(self._entries) <= KEPT:
+        surplus = max(0, len(self._entries) - KEPT)
+        characters = self._characters - sum(e.characters for e in self._entries[:surplus])
+        while characters > KEPT_CHARACTERS and surplus < len(self._entries) - 1:
+            characters -= self._entries[surplus].characters
+            surplus += 1
+        if not surplus:
             return
-        gone, self._entries = self._entries[:-KEPT], self._entries[-KEPT:]
+        gone, self._entries = self._entries[:surplus], self._entries[surplus:]
+        self._characters = characters
         lost = set(map(id, gone))
         self._own = {name: entry for name, entry in self._own.items() if id(entry) not in lost}
         self._ids = {number: entry for number, entry in self._ids.items() if id(entry) not in lost}
@@ -285,6 +298,17 @@ class Screen:
             ("class:status", pad(left, room)),
             ("class:status class:unread" if self.unread else "class:status", fit(right, cells - 3)),
         ]
+
+
+def _shown(text: str | None) -> str:
+    """As much of a text as is shown, as it can be."""
+    if text is None or len(text) <= LONGEST:
+        return console.shown(text)
+    return f"{console.visible(text[:LONGEST])}… ({len(text) - LONGEST} more characters)"
+
+
+def _shown_name(name: str) -> str:
+    return fit(console.visible_name(name[:LONGEST_NAME]), LONGEST_NAME)
 
 
 def rule(text: str, cells: int, style: str) -> Fragments:

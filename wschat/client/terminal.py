@@ -23,12 +23,13 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wschat.client import console
 from wschat.client.accounts import ConnectionProblem
 from wschat.client.connection import Client
 from wschat.client.console import Broadcast, Direct, NotUnderstood, Slash
 from wschat.client.listener import Heard, Listener, SessionOver, State
 from wschat.client.narrator import Narrator, recipient
-from wschat.client.program import Exit, exit_for, in_colour, open_streams, prepare
+from wschat.client.program import Exit, exit_for, in_colour, interruptible, open_streams, prepare
 from wschat.client.session import QueueFull
 from wschat.client.settings import Settings
 from wschat.client.slash import FAILURES, Commands
@@ -219,14 +220,14 @@ class Terminal(LineReceiver, Listener):
 
     def _greet(self) -> None:
         if self._settings.auto_announce:
-            self._client.broadcast(f"{self._settings.username} is now online")
+            self._client.broadcast(console.announcement(self._settings.username))
         if self._settings.auto_mode:
             self._auto.start(AUTO_INTERVAL, now=False)
 
     def _say_something(self) -> None:
         counters = self._client.counters
-        name = self._settings.username
-        self._send(Broadcast(f"{name}: {counters.sent} sent, {counters.received} received"))
+        done = console.activity(self._settings.username, counters.sent, counters.received)
+        self._send(Broadcast(done))
 
     # The end.
 
@@ -297,18 +298,9 @@ def run(made: Callable[[Any], Terminal]) -> NoReturn:
     async def main(reactor: Any) -> None:
         terminal = made(reactor)
         StandardIO(terminal, reactor=reactor)
-        ended: Deferred[None] = Deferred()
-
-        def interrupted() -> Deferred[None]:
-            terminal.interrupt()
-            return ended
-
-        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-        try:
+        with interruptible(reactor, terminal.interrupt):
             status = await terminal.done
             await terminal.close()
-        finally:
-            ended.callback(None)
         raise SystemExit(status)
 
     react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
