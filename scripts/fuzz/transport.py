@@ -179,7 +179,7 @@ def _behind_body(head: bytes, rest: bytes) -> bytes:
     if len(lengths) > 1:
         raise Fault("Content-Length twice")
     size = int(lengths[0]) if lengths else 0
-    if not rest or (size and rest.startswith(b"HTTP/1.1 ")):
+    if not rest or (size and rest.startswith(b"HTTP/1.")):
         return rest
     if len(rest) < size:
         raise Fault(f"a body of {len(rest)} in place of {size} bytes")
