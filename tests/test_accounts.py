@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from http import HTTPStatus
 from typing import Any
@@ -248,6 +249,14 @@ class LoginTests(_AccountsTests):
         self.assertTrue(self.login(self.key.sign(challenge)))
 
 
+def _by_hand(head: dict[str, Any], claims: dict[str, Any], secret: str) -> str:
+    """A JWT that no library would make, with a good HS256 signature (RFC 7515)."""
+    parts = [json.dumps(part).encode() for part in (head, claims)]
+    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = hmac.digest(secret.encode(), signed, "sha256")
+    return f"{signed.decode()}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
 class TokenTests(_AccountsTests):
     """Tokens."""
 
@@ -307,6 +316,29 @@ class TokenTests(_AccountsTests):
         longer.load([self.user])
         token = jwt.encode(claims, SECRET * 2, "HS512")
         self.refused(HTTPStatus.UNAUTHORIZED, longer.authenticate, token, NOW)
+
+    def test_keys_of_its_own(self) -> None:
+        """What a token's header says of a key is not believed, and makes it no better."""
+        claims = {"user_id": "alice", "exp": NOW + 60}
+        for more in (
+            {"kid": "../../dev/null"},
+            {"kid": "' or 1=1"},
+            {"jwk": {"kty": "oct", "k": ""}},
+            {"jku": "https://evil.example/", "x5u": "https://evil.example/"},
+        ):
+            for secret in ("", self.key.public_key, "\0"):
+                self.unauthorized(_by_hand({"alg": "HS256", **more}, claims, secret))
+            good = _by_hand({"alg": "HS256", **more}, claims, SECRET)
+            self.assertEqual(self.accounts.authenticate(good, NOW), self.user)
+        for head in (
+            {"alg": ["HS256"]},
+            {"alg": None},
+            {"alg": {}},
+            {"alg": "HS256", "kid": ["a"]},
+            {"alg": "HS256", "crit": ["exp"]},
+            {"alg": "HS256", "crit": ["b64"], "b64": False},
+        ):
+            self.unauthorized(_by_hand(head, claims, SECRET))
 
     def test_other_secret(self) -> None:
         """A token of another server is refused."""
