@@ -330,14 +330,15 @@ class TokenTests(_AccountsTests):
                 self.unauthorized(_by_hand({"alg": "HS256", **more}, claims, secret))
             good = _by_hand({"alg": "HS256", **more}, claims, SECRET)
             self.assertEqual(self.accounts.authenticate(good, NOW), self.user)
-        for head in (
+        heads: list[dict[str, Any]] = [
             {"alg": ["HS256"]},
             {"alg": None},
             {"alg": {}},
             {"alg": "HS256", "kid": ["a"]},
             {"alg": "HS256", "crit": ["exp"]},
             {"alg": "HS256", "crit": ["b64"], "b64": False},
-        ):
+        ]
+        for head in heads:
             self.unauthorized(_by_hand(head, claims, SECRET))
 
     def test_other_secret(self) -> None:

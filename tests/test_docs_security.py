@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -39,8 +39,8 @@ class SecurityTests(SynchronousTestCase):
         for attack, _, named in rows():
             module, _, rest = named.partition("Tests.")
             path, _, name = f"{module}Tests".rpartition(".")
-            found = getattr(import_module(f"tests.{path}"), name, None)
-            self.assertIsNotNone(found, attack)
+            found: Any = getattr(import_module(f"tests.{path}"), name, None)
+            self.assertTrue(isinstance(found, type), attack)
             self.assertTrue(issubclass(found, SynchronousTestCase), attack)
             self.assertTrue(
                 rest.startswith("test_") and callable(getattr(found, rest, None)), attack

@@ -251,7 +251,8 @@ class Files:
         replays = Replays(path)
         message = wire.Message("bob", "alice", "text", "2026-11-22T10:00:00Z", client_id="c1")
         replays.judged(message, Authenticity.ENVELOPE)
-        replays.handled(message, _NOW)
+        replays.handled(message)
+        replays.sure(_NOW)
         replays.save()
         if Replays(path).judged(message, Authenticity.ENVELOPE) is (Authenticity.ENVELOPE):
             raise Fault("what was heard is news again")

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import NOW
 from wschat import wire
 from wschat.client import replays
+from wschat.client.files import write_atomically
 from wschat.client.replays import LATER, Replays
 from wschat.envelope import Authenticity
 
@@ -75,6 +76,40 @@ class JudgedTests(SynchronousTestCase):
         messages = [sealed(f"{n}") for n in range(3)]
         self.assertEqual(self.judged(*messages, worth=CONTENT), [CONTENT] * 3)
 
+    def test_bounded_senders(self) -> None:
+        """Of more senders than can be remembered, those are that came last."""
+        self.patch(replays, "REMEMBERED", 4)
+        messages = [said("a", f"user{n}") for n in range(6)]
+        self.judged(*messages)
+        self.assertEqual(self.judged(*reversed(messages)), [INVALID] * 4 + [NONE] * 2)
+
+    def test_share(self) -> None:
+        """Who has little keeps it, and the others the same; together they have room."""
+        self.assertEqual(replays._share([9, 1, 5, 2], 11), 4)
+        self.assertEqual(replays._share([3, 3, 3], 8), 2)
+        self.assertEqual(replays._share([1, 1, 1], 2), 0)
+
+    def test_bulk(self) -> None:
+        """What it costs to forget, of each message, is the same however much is remembered."""
+        few, many = self.looked_at(50), self.looked_at(500)
+        self.assertGreater(few, 0)
+        self.assertLess(many, 2 * few)
+
+    def looked_at(self, remembered: int) -> float:
+        """At how many senders is looked, a message, while each message has another sender."""
+        looked, share = 0, replays._share
+
+        def counted(sizes: list[int], room: int) -> int:
+            nonlocal looked
+            looked += len(sizes)
+            return share(sizes, room)
+
+        self.patch(replays, "REMEMBERED", remembered)
+        self.patch(replays, "_share", counted)
+        self.replays = Replays()
+        self.judged(*(said("a", f"user{n}") for n in range(5 * remembered)))
+        return looked / (5 * remembered)
+
 
 class FileTests(SynchronousTestCase):
     """What comes again, in a later program."""
@@ -88,12 +123,16 @@ class FileTests(SynchronousTestCase):
         return [later.judged(message, ENVELOPE) for message in messages]
 
     def hear(self, *messages: wire.Message) -> Replays:
-        """A program that hears and handles messages."""
+        """A program that hears and handles messages, of which it tells the server."""
         program = Replays(self.path)
+        self.hears(program, *messages)
+        program.sure(NOW)
+        return program
+
+    def hears(self, program: Replays, *messages: wire.Message) -> None:
         for message in messages:
             program.judged(message, ENVELOPE)
-            program.handled(message, NOW)
-        return program
+            program.handled(message)
 
     def test_kept(self) -> None:
         """Another program knows what was handled; nobody else does."""
@@ -109,8 +148,44 @@ class FileTests(SynchronousTestCase):
         """What was not handled comes again, and rightly."""
         program = Replays(self.path)
         program.judged(said("a"), ENVELOPE)
-        program.save()
+        self.assertFalse(program.save())
         self.assertEqual(self.judged(said("a")), [ENVELOPE])
+
+    def test_not_acknowledged(self) -> None:
+        """What was handled comes again, and rightly, while the server does not know that."""
+        program = Replays(self.path)
+        self.hears(program, said("a"))
+        self.assertTrue(program.save())
+        self.assertEqual(self.judged(said("a")), [ENVELOPE])
+        program.sure(NOW)
+        self.assertFalse(program.save())
+        self.assertEqual(self.judged(said("a")), [INVALID])
+
+    def test_lost(self) -> None:
+        """What was acknowledged just before the connection was lost comes again, and rightly."""
+        early, late, never = (said(name, number=n) for n, name in enumerate("abc", 1))
+        program = self.hear(early)
+        self.hears(program, late)
+        program.sure(NOW + 1)
+        self.hears(program, never)
+        program.unsure(NOW + 1 + LATER)
+        self.assertTrue(program.save())
+        self.assertEqual(self.judged(early, late, never), [INVALID, ENVELOPE, ENVELOPE])
+        program.sure(NOW + 60)
+        program.save()
+        self.assertEqual(self.judged(early, late, never), [INVALID] * 3)
+
+    def test_lost_twice(self) -> None:
+        """However often it is lost, what comes first is written first."""
+        program = Replays(self.path)
+        for number, name in enumerate("abc"):
+            self.hears(program, said(name, minute=number, number=number))
+            program.sure(NOW)
+            program.unsure(NOW)
+        program.sure(NOW)
+        program.save()
+        times = [line.split()[1] for line in self.path.read_text().splitlines()]
+        self.assertEqual((len(times), times), (3, sorted(times)))
 
     def test_at_once(self) -> None:
         """What one program handles, another that has begun gets as well."""
@@ -121,9 +196,9 @@ class FileTests(SynchronousTestCase):
     def test_later(self) -> None:
         """It is written down when the server has heard that it was handled."""
         program = self.hear(said("a"))
-        program.save(NOW + LATER - 1)
+        self.assertTrue(program.save(NOW + LATER - 1))
         self.assertEqual(self.judged(said("a")), [ENVELOPE])
-        program.save(NOW + LATER)
+        self.assertFalse(program.save(NOW + LATER))
         self.assertEqual(self.judged(said("a")), [INVALID])
 
     def test_clock_set_back(self) -> None:
@@ -141,7 +216,54 @@ class FileTests(SynchronousTestCase):
                 self.judged(messages[0], messages[-1], said("new", minute=9)),
                 [NONE, INVALID, ENVELOPE],
             )
-            self.assertEqual(len(self.path.read_text().splitlines()), 4)
+            self.assertEqual(self.size, 4)
+
+    @property
+    def size(self) -> int:
+        """How many lines the file has."""
+        return len(self.path.read_text().splitlines())
+
+    def test_bounded_while_running(self) -> None:
+        """A file stays short while a program runs, too, and nothing is new because of that."""
+        self.patch(replays, "REMEMBERED", 10)
+        program = Replays(self.path)
+        sizes = []
+        messages = [said(f"{n}", minute=n, number=n) for n in range(60)]
+        for message in messages:
+            self.hears(program, message)
+            program.sure(NOW)
+            program.save()
+            sizes.append(self.size)
+        self.assertLess(max(sizes), 3 * 10)
+        self.assertEqual(self.judged(messages[0], *messages[-9:]), [NONE] + [INVALID] * 9)
+
+    def test_shortened_seldom(self) -> None:
+        """What cannot be shorter is not written anew each time."""
+        self.patch(replays, "REMEMBERED", 10)
+        self.hear(*(said("a", f"user{n}", number=n) for n in range(50))).save()
+        written: list[int] = []
+
+        def counted(path: Path, text: str) -> None:
+            written.append(len(text))
+            write_atomically(path, text)
+
+        self.patch(replays, "write_atomically", counted)
+        for number in range(20):
+            self.hear(said(f"{number}", number=number)).save()
+        self.assertGreater(self.size, 2 * 10)
+        self.assertLess(len(written), 3)
+
+    def test_shortened_for_others(self) -> None:
+        """Who shortens the file keeps what others wrote, which is no less new to itself."""
+        self.patch(replays, "REMEMBERED", 10)
+        program = Replays(self.path)
+        self.hear(said("a")).save()
+        self.hears(program, *(said(f"{n}", "charlie", number=n) for n in range(11)))
+        program.sure(NOW)
+        program.save()
+        self.assertEqual(self.size, 11)  # all but one, and what that was older than
+        self.assertIs(program.judged(said("a"), ENVELOPE), ENVELOPE)
+        self.assertEqual(self.judged(said("a")), [INVALID])
 
     def test_damaged(self) -> None:
         """What is no line of ours counts for nothing, and costs nothing else."""

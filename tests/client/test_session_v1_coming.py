@@ -78,10 +78,34 @@ class AcknowledgementTests(V1Tests):
         self.comes(5)
         self.assertEqual(self.frames(), [{"type": "ack", "id": 5}])
 
+    def test_all_acknowledged(self) -> None:
+        """The server knows of all when it has said where this goes on, and was told the rest."""
+        self.open()
+        self.assertTrue(self.session.all_acknowledged)
+        for message_id in (3, 5):
+            self.comes(message_id)
+        self.handle(3)
+        self.assertFalse(self.session.all_acknowledged)
+        self.frames()
+        self.assertTrue(self.session.all_acknowledged)
+        self.session.lost()
+        self.session.opened(is_v1=True)
+        self.frames()
+        self.assertFalse(self.session.all_acknowledged)
+        self.resumed(3)
+        self.assertTrue(self.session.all_acknowledged)
+        self.handle(5)  # … which came on the last connection alone
+        self.frames()
+        self.assertFalse(self.session.all_acknowledged)
+        self.comes(5)
+        self.frames()
+        self.assertTrue(self.session.all_acknowledged)
+
     def test_closed(self) -> None:
         """Nothing is acknowledged to a classic server."""
         self.session.opened(is_v1=False)
         self.handle(3)
+        self.assertTrue(self.session.all_acknowledged)
         self.assertFalse(self.session.unacknowledged)
         self.assertEqual(self.frames(), [])
 

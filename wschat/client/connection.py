@@ -135,12 +135,15 @@ class Client(Service):
             await self.handled()
             self._acknowledge()
             self._deaf = True  # what comes now is not acknowledged, and comes next time
-        if self._protocol is not None:
-            closed = self._protocol.is_closed
-            self._protocol.sendClose(1000)
-            await closed
+        protocol = self._protocol
+        if protocol is not None:
+            protocol.sendClose(protocol.CLOSE_STATUS_CODE_NORMAL)
+            await protocol.is_closed
+            self._people.unsure()  # at once: that it is lost is told later
         await self.handled()
         delivering.cancel()
+        if protocol is not None and protocol.has_parted and self._session.all_acknowledged:
+            self._people.sure()
         self._people.save()
 
     def stopService(self) -> Deferred[None]:
@@ -426,6 +429,7 @@ class Client(Service):
             counters = self.counters
             self._bytes = counters.bytes_sent, counters.bytes_received
             self._round_trip = counters.round_trip
+        self._people.unsure()
         self._protocol = None
         self._renewing.cancel()
         self._missing = False
@@ -494,6 +498,7 @@ class Client(Service):
         if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
+            self._tell_sure()
             if self._session.unasked and not _pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask_for_answer)
             for user_id in self._session.wanted - self._finding.keys():
@@ -546,14 +551,24 @@ class Client(Service):
     def _was_handled(self, message: wire.Message) -> None:
         self._session.handled(message)
         self._people.handled(message)
-        if self.running and not _pending(self._saving):
-            self._saving = self._reactor.callLater(2 * LATER, self._save)
+        self._tell_sure()
+        self._save_later()
         unacknowledged = self._session.unacknowledged and self.running
         if unacknowledged and not _pending(self._acknowledging):
             self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
 
+    def _tell_sure(self) -> None:
+        """What a server was told of it does not deliver again, to no program."""
+        if self._protocol is not None and self._session.all_acknowledged:
+            self._people.sure()
+
+    def _save_later(self) -> None:
+        if self.running and not _pending(self._saving):
+            self._saving = self._reactor.callLater(2 * LATER, self._save)
+
     def _save(self) -> None:
-        self._people.save(self._wall())
+        if self._people.save(self._wall()):
+            self._save_later()
 
     @property
     def _awaits(self) -> bool:

@@ -177,11 +177,19 @@ class People:
 
     def handled(self, message: wire.Message) -> None:
         """A message that was read counts as handled."""
-        self._replays.handled(message, self._wall())
+        self._replays.handled(message)
 
-    def save(self, now: float = float("inf")) -> None:
-        """Have those that were handled before a time, or all, remembered by programs to come."""
-        self._replays.save(now)
+    def unsure(self) -> None:
+        """The connection is lost, and with it perhaps what was acknowledged just now."""
+        self._replays.unsure(self._wall())
+
+    def sure(self) -> None:
+        """The server was told of all that was handled."""
+        self._replays.sure(self._wall())
+
+    def save(self, now: float = float("inf")) -> bool:
+        """Have programs to come remember; returns whether something is left for another time."""
+        return self._replays.save(now)
 
     async def _examine(self, message: wire.Message, meant: bool, replays: Replays) -> Heard:
         """Open and judge a message; `meant` says whether it belongs where it has come."""

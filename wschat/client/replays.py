@@ -25,8 +25,8 @@ from wschat.envelope import Authenticity
 #: Messages that are remembered.
 REMEMBERED: Final = 10_000
 
-#: How long after it was handled a message is written down, in seconds: the server knows by then,
-#: and gives it to no other program of the user's that has just begun.
+#: How long after it was acknowledged a message is written down, in seconds: the server knows by
+#: then, and gives it to no other program of the user's that has just begun.
 LATER: Final = 5.0
 
 _DIGEST_BYTES: Final = 16
@@ -44,7 +44,9 @@ class Replays:
         self._count = 0
         self._forgotten: dict[str, float] = {}  # the latest times of what is remembered no more
         self._judged: dict[tuple[str, int], str] = {}  # … and not handled yet: what to write
-        self._handled: deque[tuple[float, str]] = deque()
+        self._handled: list[str] = []  # … and perhaps not acknowledged
+        self._acknowledged: deque[tuple[float, str]] = deque()
+        self._spare = 0  # lines that the file may do without
         if path is not None:
             self._read(path)
 
@@ -68,17 +70,33 @@ class Replays:
             self._judged[sender, message.id] = f"{sender} {signed_at} {mark}\n"
         return worth
 
-    def handled(self, message: wire.Message, now: float) -> None:
-        """A message counts as handled, and so does not rightly come again, to nobody."""
+    def handled(self, message: wire.Message) -> None:
+        """A message counts as handled; it may rightly come again, to the next program."""
         line = self._judged.pop((message.sender, message.id), None)
         if line is not None:
-            self._handled.append((now, line))
+            self._handled.append(line)
 
-    def save(self, now: float = float("inf")) -> None:
-        """Write down what was handled `LATER` before `now`, or all; what fails is logged."""
+    def sure(self, now: float) -> None:
+        """The server was told of all that was handled, and gives it to nobody again."""
+        self._acknowledged.extend((now, line) for line in self._handled)
+        self._handled.clear()
+
+    def unsure(self, now: float) -> None:
+        """The connection is lost: what the server was told just now may not have arrived."""
+        lost = []
+        while self._acknowledged and now - self._acknowledged[-1][0] <= LATER:
+            lost.append(self._acknowledged.pop()[1])
+        self._handled[:0] = reversed(lost)
+
+    def save(self, now: float = float("inf")) -> bool:
+        """
+        Write down what was acknowledged `LATER` before `now`, or all; what fails is logged.
+
+        Returns whether something is left that was handled.
+        """
         lines = []
-        while self._handled and not now - LATER < self._handled[0][0] <= now:
-            lines.append(self._handled.popleft()[1])
+        while self._acknowledged and not now - LATER < self._acknowledged[0][0] <= now:
+            lines.append(self._acknowledged.popleft()[1])
         if self._path is not None and lines:
             with (
                 _trouble(self._path),
@@ -86,26 +104,45 @@ class Replays:
                 open(self._path, "ab+", opener=_private) as file,
             ):
                 file.writelines(line.encode("ascii") for line in [*_begin_line(file), *lines])
+                self._spare += len(lines)
+            self._shorten(self._path)
+        return bool(self._handled or self._acknowledged)
+
+    def _shorten(self, path: Path) -> None:
+        """Have the file hold what is remembered of it, when it has grown by as much again."""
+        if self._spare <= REMEMBERED:
+            return
+        with _trouble(path), locked(path):
+            kept = Replays()  # not this one: what other programs heard, it may hear as well
+            kept._take(path.read_text("ascii", "replace").splitlines())
+            write_atomically(path, "".join(kept._lines()))
+            self._spare = 0
 
     def _remember(self, sender: str, mark: str, signed_at: float) -> None:
         marks = self._heard.setdefault(sender, OrderedDict())
         self._count += mark not in marks
         marks[mark] = signed_at
-        if self._count > REMEMBERED:
-            # Of whoever says most, so that nobody drives out what others said.
-            most = max(self._heard, key=lambda sender: len(self._heard[sender]))
-            _, forgotten = self._heard[most].popitem(last=False)
-            self._forgotten[most] = max(forgotten, self._forgotten.get(most, _NEVER))
-            self._count -= 1
+        # Many at a time, as each time all senders are looked at.
+        if self._count > REMEMBERED + REMEMBERED // 10:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget the oldest of whoever says most, so that nobody drives out what others said."""
+        share = _share([len(marks) for marks in self._heard.values()], REMEMBERED)
+        for sender, marks in list(self._heard.items()):
+            while len(marks) > share and self._count > REMEMBERED:
+                _, forgotten = marks.popitem(last=False)
+                self._forgotten[sender] = max(forgotten, self._forgotten.get(sender, _NEVER))
+                self._count -= 1
+            if not marks:
+                del self._heard[sender]
 
     def _read(self, path: Path) -> None:
         with _trouble(path), contextlib.suppress(FileNotFoundError):
             lines = path.read_text("ascii", "replace").splitlines()
             self._take(lines)
-            if len(lines) > 2 * REMEMBERED:
-                with locked(path):
-                    self._take(path.read_text("ascii", "replace").splitlines())
-                    write_atomically(path, "".join(self._lines()))
+            self._spare = len(lines) - self._count - len(self._forgotten)
+            self._shorten(path)
 
     def _take(self, lines: list[str]) -> None:
         for line in lines:
@@ -129,6 +166,14 @@ _NEVER: Final = float("-inf")
 
 #: In place of a digest: what was signed up to that time is remembered no more.
 _OLDER: Final = "-"
+
+
+def _share(sizes: list[int], room: int) -> int:
+    """How much each may keep for all to have room that have more together; the small keep all."""
+    rest = sorted(sizes, reverse=True)
+    while rest[-1] * len(rest) <= room:
+        room -= rest.pop()
+    return room // len(rest)
 
 
 def _mark(message: wire.Message, worth: Authenticity) -> str | None:

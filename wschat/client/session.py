@@ -403,6 +403,11 @@ class Session:
         """Whether messages were handled of which the server does not know it."""
         return self._is_v1 and self._acknowledgeable > self._acknowledged
 
+    @property
+    def all_acknowledged(self) -> bool:
+        """Whether the server was told of all that was handled; a classic one is told nothing."""
+        return not self._is_v1 or (self._resumed and self._acknowledged >= (self._handled or 0))
+
     def data_to_send(self, now: float) -> list[bytes]:
         """The frames that may be sent now."""
         if self._resume is not None and not self._outgoing.held(now):

@@ -50,6 +50,11 @@ class Connection(WebSocketClientProtocol):
         return bool(self.state == self.STATE_OPEN)
 
     @property
+    def has_parted(self) -> bool:
+        """Whether the server has answered our goodbye: then it has had all that came before."""
+        return bool(self.wasClean) and self.remoteCloseCode == self.CLOSE_STATUS_CODE_NORMAL
+
+    @property
     def bytes_sent(self) -> int:
         """How many bytes went out since it was opened."""
         return int(self.trafficStats.outgoingOctetsWireLevel)
