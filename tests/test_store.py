@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import msgspec
 import sqlalchemy as sa
 
@@ -92,7 +94,7 @@ class AppendTests(StoreTests):
         batch = [make_message("alice", "bob", "good"), _broken()]
         places: dict[store.Place, int] = {("bob", None): 7, ("bob", "phone"): 7}
         failed = self.store.append(batch, places, (), NOW)
-        self.failureResultOf(failed, sa.exc.IntegrityError)
+        self.failureResultOf(failed, sa.exc.IntegrityError, sqlite3.IntegrityError)
         self.assertEqual(self.page("bob"), store.Page([], 0, True))
         self.assertEqual(self.start("bob", "phone"), store.Start(0, True, 0, known=False))
 

@@ -27,14 +27,22 @@ from wschat.identity import User
 class DiskFullTests(StoreTests):
     """A disk without room."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.pages = 1_000_000
+        sa.event.listen(self.store.engine, "begin", self._bound)
+
+    def _bound(self, connection: sa.Connection) -> None:
+        if connection.engine.dialect.name == "sqlite":  # it holds for a connection
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA max_page_count={self.pages}")
+
     def fill_disk(self) -> None:
         with self.store.engine.connect() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+            self.pages = 2 + connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
     def empty_disk(self) -> None:
-        with self.store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        self.pages = 1_000_000
 
     def test_full_and_room_again(self) -> None:
         """Without room nothing of a batch is stored, and it is said; then the store goes on."""

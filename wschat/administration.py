@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from wschat import database, identity, statements, wire
+from wschat import database, dialects, identity, statements, wire
 from wschat.identity import User
 
 #: How long a change is kept for servers to see, in seconds.
@@ -43,15 +43,13 @@ class Administration:
     def __init__(self, engine: sa.Engine) -> None:
         """`engine` is of a database whose schema is of this version."""
         self.engine = self._engine = engine
-        self._writing = engine.execution_options(writes=True)
-        self._dialect = statements.dialect(engine)
+        self._dialect = dialects.dialect(engine)
 
     @contextlib.contextmanager
     def _change(self, user_id: str, now: float) -> Iterator[sa.Connection]:
         """A transaction in which a user is changed, and servers are told of it."""
         users, changes = database.users, database.user_changes
-        with self._writing.begin() as connection:
-            self._dialect.lock(connection)
+        with self._dialect.transaction() as connection:
             theirs = sa.select(users.c.user_id).where(users.c.user_id == user_id)
             if connection.execute(theirs).one_or_none() is None:
                 raise NoSuchUser(user_id)
@@ -96,8 +94,7 @@ class Administration:
             )
         _check_keys(user.public_key, user.x25519_public_key)
         try:
-            with self._writing.begin() as connection:
-                self._dialect.lock(connection)
+            with self._dialect.transaction() as connection:
                 statements.add_user(connection, user)
                 _note(connection, user.user_id, now)
         except sa.exc.IntegrityError:
@@ -195,12 +192,10 @@ class Administration:
     @contextlib.contextmanager
     def _removing(self) -> Iterator[sa.Connection]:
         """A transaction whose removals leave nothing to be read in the file."""
-        with self._writing.connect() as connection:
+        with self._dialect.transaction() as connection:
             if self._engine.dialect.name == "sqlite":
-                connection.connection.execute("PRAGMA secure_delete=ON")
-            with connection.begin():
-                self._dialect.lock(connection)
-                yield connection
+                connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            yield connection
 
 
 def _note(connection: sa.Connection, user_id: str, now: float) -> None:

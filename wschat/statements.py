@@ -1,36 +1,29 @@
 """
-What `wschat.store` says to the database, and how the two databases differ.
+What `wschat.store` says to the database, whichever it is.
 
-The way of a message goes through statements that are written out, because
-they run for every commit; the rest is SQLAlchemy's.
+What every commit says is in `wschat.dialects`.
 """
 
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
 from wschat import wire
-from wschat.database import cursors, expired, messages, sessions, user_changes, users
+from wschat.database import cursors, messages, sessions, user_changes, users
 from wschat.identity import User
 
 #: More than any message's id.
 NEWEST: Final = 2**63 - 1
 
-#: Who holds it is the only writer, whatever the number of servers (PostgreSQL).
-_WRITERS_LOCK: Final = 7_748_428
-
-#: How many values one statement is given: both databases have a bound, of 32766 and 65535.
-_PARAMETERS: Final = 10_000
-
 _user: sa.BindParameter[str] = sa.bindparam("user")
 
-SELECT_HEAD: Final = sa.select(sa.func.max(messages.c.id))
+#: The newest message there is, and the newest there was.
+SELECT_HEAD: Final = "SELECT (SELECT max(id) FROM messages), (SELECT max(through) FROM expired)"
 
 SELECT_CURSOR: Final = sa.select(cursors.c.position, cursors.c.start).where(
     cursors.c.user_id == _user
@@ -61,8 +54,6 @@ SEE_USER: Final = (
 
 _this_session = (sessions.c.user_id == _user) & (sessions.c.name == sa.bindparam("session"))
 
-SELECT_SESSION: Final = sa.select(sessions.c.position).where(_this_session)
-
 #: A session that is new is remembered with its first place.
 MOVE_SESSION: Final = sa.text(
     "INSERT INTO sessions (user_id, name, position, seen_at) VALUES (:user, :name, :to, :now)"
@@ -90,10 +81,15 @@ FORGET_SESSION: Final = sa.delete(sessions).where(_this_session)
 
 SEE_SESSION: Final = sa.update(sessions).where(_this_session).values(seen_at=sa.bindparam("now"))
 
-#: The newest message, of all that are for a user, that is not kept any more.
-SELECT_EXPIRED: Final = sa.select(sa.func.max(expired.c.through)).where(
-    expired.c.topic.in_([_user, sa.literal(wire.BROADCAST)])
-)
+#: Where a session goes on, as one row: its user's place and first message, its own place, the
+#: newest message of all that are for the user and not kept any more, and the head's two halves.
+SELECT_START: Final = sa.text(
+    "SELECT (SELECT position FROM cursors WHERE user_id = :user) AS read,"
+    ' (SELECT start FROM cursors WHERE user_id = :user) AS "start",'
+    " (SELECT position FROM sessions WHERE user_id = :user AND name = :session) AS known,"
+    " (SELECT max(through) FROM expired WHERE topic IN (:user, :everybody)) AS expired,"
+    " (SELECT max(id) FROM messages) AS stored, (SELECT max(through) FROM expired) AS gone"
+).bindparams(everybody=wire.BROADCAST)
 
 #: How many direct messages wait for a user, up to a limit.
 COUNT_WAITING: Final = sa.select(sa.func.count()).select_from(
@@ -249,9 +245,8 @@ UPSERT_EXPIRED: Final = sa.text(
 
 def head(connection: sa.Connection) -> int:
     """The newest message there is, or was."""
-    stored = connection.execute(SELECT_HEAD).scalar() or 0
-    gone = connection.execute(sa.select(sa.func.max(expired.c.through))).scalar() or 0
-    return max(stored, gone)
+    stored, gone = connection.exec_driver_sql(SELECT_HEAD).one()
+    return max(stored or 0, gone or 0)
 
 
 def add_user(connection: sa.Connection, user: User) -> None:
@@ -267,148 +262,3 @@ def remove(connection: sa.Connection, ids: Sequence[int]) -> None:
     for row in connection.execute(SELECT_NEWEST, {"ids": ids}).all():
         connection.execute(UPSERT_EXPIRED, {"topic": row.topic, "through": row.newest})
     connection.execute(sa.delete(messages).where(messages.c.id.in_(ids)))
-
-
-_COLUMNS: Final = (
-    "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
-    " stored_at, client_id, envelope_signature, sender_key"
-)
-
-
-class Dialect(Protocol):
-    """What SQLite and PostgreSQL do differently."""
-
-    def lock(self, connection: sa.Connection) -> None:
-        """Be the only writer until the transaction ends, so that ids appear in their order."""
-
-    def insert(
-        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
-    ) -> int:
-        """Store messages under ids, but for those whose client id is known; how many it were."""
-
-    def first_ids(
-        self, connection: sa.Connection, batch: Sequence[wire.Message]
-    ) -> dict[tuple[str, str | None], int]:
-        """The ids of the messages with the senders and client ids of a batch."""
-
-    def load(self, text: Any) -> Any:
-        """A text as it was before it was stored."""
-
-    def disk_full(self, error: BaseException | None) -> bool:
-        """Whether a driver's error says that there is no room."""
-
-    def size(self, connection: sa.Connection) -> int:
-        """How large the database is, in bytes."""
-
-
-class _Dialect:
-    """What both do alike, with the parameters' mark that each driver wants."""
-
-    mark = "?"
-
-    def __init__(self) -> None:
-        marks = ", ".join([self.mark] * 12)
-        self._insert = f"INSERT INTO messages ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608  # constants
-
-    def lock(self, connection: sa.Connection) -> None:
-        """SQLite: the transaction has begun as the only one that writes."""
-
-    def store(self, text: str | None) -> str | None:
-        """A text as it is stored."""
-        return text
-
-    def load(self, text: Any) -> Any:
-        """A text as it was before it was stored."""
-        return text
-
-    def insert(
-        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
-    ) -> int:
-        """Store messages under ids, but for those whose client id is known; how many it were."""
-        store = self.store
-        values = [
-            (
-                message_id,
-                message.topic,
-                message.sender,
-                message.timestamp,
-                store(message.content),
-                store(message.signature),
-                store(message.encrypted_key),
-                store(message.encryption_nonce),
-                now,
-                message.client_id,
-                store(message.envelope_signature),
-                store(message.sender_key),
-            )
-            for message, message_id in rows
-        ]
-        return connection.exec_driver_sql(self._insert, values).rowcount
-
-    def first_ids(
-        self, connection: sa.Connection, batch: Sequence[wire.Message]
-    ) -> dict[tuple[str, str | None], int]:
-        """The ids of the messages with the senders and client ids of a batch."""
-        by_sender: dict[str, set[str]] = {}
-        for message in batch:
-            if message.client_id is not None:
-                by_sender.setdefault(message.sender, set()).add(message.client_id)
-        found: dict[tuple[str, str | None], int] = {}
-        for sender, client_ids in by_sender.items():
-            wanted = sorted(client_ids)
-            for at in range(0, len(wanted), _PARAMETERS):
-                part = {"sender": sender, "client_ids": wanted[at : at + _PARAMETERS]}
-                rows = connection.execute(SELECT_FATES, part)
-                found.update({(sender, row.client_id): row.id for row in rows})
-        return found
-
-    def disk_full(self, error: BaseException | None) -> bool:
-        """Whether a driver's error says that there is no room."""
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-
-    def size(self, connection: sa.Connection) -> int:
-        """How large the database is, in bytes; without what is in the write-ahead log alone."""
-        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-        size: int = connection.exec_driver_sql(pages).scalar_one()
-        return size
-
-
-_ESCAPE: Final = "\ue000"
-
-
-class _PostgreSQL(_Dialect):
-    """PostgreSQL: many may write, and a text cannot hold U+0000."""
-
-    mark = "%s"
-
-    def lock(self, connection: sa.Connection) -> None:
-        """Wait until no other server writes."""
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITERS_LOCK,))
-
-    def store(self, text: str | None) -> str | None:
-        """U+0000 as an escape, and the escape as another."""
-        if text is None or not ("\0" in text or _ESCAPE in text):
-            return text
-        return text.replace(_ESCAPE, _ESCAPE + "e").replace("\0", _ESCAPE + "0")
-
-    def load(self, text: Any) -> Any:
-        """What `store` was given."""
-        if text is None or _ESCAPE not in text:
-            return text
-        return text.replace(_ESCAPE + "0", "\0").replace(_ESCAPE + "e", _ESCAPE)
-
-    def disk_full(self, error: BaseException | None) -> bool:
-        """SQLSTATE 53100 (PostgreSQL, Appendix A)."""
-        return getattr(error, "sqlstate", None) == "53100"
-
-    def size(self, connection: sa.Connection) -> int:
-        """How large the database is, in bytes."""
-        size: int = connection.exec_driver_sql(
-            "SELECT pg_database_size(current_database())"
-        ).scalar_one()
-        return size
-
-
-def dialect(engine: sa.Engine) -> Dialect:
-    """How an engine's database is spoken to."""
-    return _PostgreSQL() if engine.dialect.name == "postgresql" else _Dialect()

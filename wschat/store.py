@@ -16,12 +16,11 @@ import msgspec
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
-from wschat import statements, wire
+from wschat import dialects, statements, wire
 from wschat.database import users
 from wschat.identity import User
+from wschat.threads import Threads
 
 Result = TypeVar("Result")
 
@@ -157,8 +156,7 @@ class Store:
     ) -> None:
         """`offline_limit` is how many direct messages may wait for a user who is away."""
         self._engine = engine
-        self._writing = engine.execution_options(writes=True)
-        self._dialect = statements.dialect(engine)
+        self._dialect = dialects.dialect(engine)
         self._write = write
         self._read = read
         self._offline_limit = offline_limit
@@ -199,11 +197,10 @@ class Store:
     def _transaction(self) -> Iterator[sa.Connection]:
         """A transaction of the only writer.  Raises `DiskFull` when there is no room for it."""
         try:
-            with self._writing.begin() as connection:
-                self._dialect.lock(connection)
+            with self._dialect.transaction() as connection:
                 yield connection
-        except sa.exc.DBAPIError as error:
-            if self._dialect.disk_full(error.orig):
+        except Exception as error:
+            if self._dialect.disk_full(error):
                 raise DiskFull from None
             raise
 
@@ -214,7 +211,7 @@ class Store:
         away: frozenset[str],
         now: float,
     ) -> Appended:
-        head = statements.head(connection)
+        head = self._dialect.head(connection)
         full, held_up = self._without_room(connection, batch, away, ())
         if full:  # what is sent again takes no room
             known = self._dialect.first_ids(connection, batch)
@@ -297,16 +294,16 @@ class Store:
     def _start(self, place: Place, after: int | None) -> Start:
         user_id, name = place
         with self._engine.connect() as connection:
-            row = connection.execute(statements.SELECT_CURSOR, {"user": user_id}).one_or_none()
-            read, first = (0, 0) if row is None else (row.position, row.start)
-            who = {"user": user_id, "session": name}
-            known: int | None = connection.execute(statements.SELECT_SESSION, who).scalar()
-            gone = connection.execute(statements.SELECT_EXPIRED, {"user": user_id}).scalar() or 0
-            head = statements.head(connection)
+            row = connection.execute(
+                statements.SELECT_START, {"user": user_id, "session": name}
+            ).one()
+        read, first = row.read or 0, row.start or 0
+        head = max(row.stored or 0, row.gone or 0)
         true = after is None or after <= head  # or the database has been set back since
-        given = [place for place in (known, after if true else None) if place is not None]
+        given = [place for place in (row.known, after if true else None) if place is not None]
         position = max(min(max(given, default=read), head), first)
-        return Start(position, true and gone <= position, read, bool(given), head)
+        complete = true and (row.expired or 0) <= position
+        return Start(position, complete, read, bool(given), head)
 
     def page(self, user_id: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """What `user_id` should have after message `after`: their inbox, others' broadcasts."""
@@ -604,20 +601,13 @@ class ThreadedStore(Store):
     def __init__(
         self, engine: sa.Engine, reactor: IReactorFromThreads, *, offline_limit: int = 1000
     ) -> None:
-        self._pools = (
-            ThreadPool(1, 1, name="wschat-store-writer"),
-            ThreadPool(0, _READERS, name="wschat-store-reader"),
-        )
-        write, read = (
-            lambda function, *args, pool=pool: deferToThreadPool(reactor, pool, function, *args)
-            for pool in self._pools
-        )
-        super().__init__(engine, write, read, offline_limit=offline_limit)
-        for pool in self._pools:
-            pool.start()
+        self._writer = Threads(reactor, "wschat-store-writer")
+        self._readers = Threads(reactor, "wschat-store-reader", _READERS)
+        super().__init__(engine, self._writer, self._readers, offline_limit=offline_limit)
 
     def close(self) -> None:
         """Finish what was begun, and let go of the database.  Blocks for that long."""
-        for pool in self._pools:
-            pool.stop()
+        self._writer.stop()
+        self._readers.stop()
+        self._dialect.close()
         self._engine.dispose()

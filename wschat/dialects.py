@@ -1,0 +1,244 @@
+"""
+How the two databases differ, and what every commit says to them.
+
+The way of a message goes through statements that are written out, because
+they run for every commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol, cast
+
+import sqlalchemy as sa
+
+from wschat import statements, wire
+
+#: Who holds it is the only writer, whatever the number of servers (PostgreSQL).
+_WRITERS_LOCK: Final = 7_748_428
+
+#: How many values one statement is given: both databases have a bound, of 32766 and 65535.
+_PARAMETERS: Final = 10_000
+
+#: How many messages one statement stores in SQLite.
+_ROWS: Final = 50
+
+_COLUMNS: Final = (
+    "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
+    " stored_at, client_id, envelope_signature, sender_key"
+)
+
+
+class Dialect(Protocol):
+    """What SQLite and PostgreSQL do differently."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Be the only writer until the transaction ends, so that ids appear in their order."""
+
+    def close(self) -> None:
+        """Let go of what is held between transactions."""
+
+    def head(self, connection: sa.Connection) -> int:
+        """The newest message there is, or was."""
+
+    def insert(
+        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
+    ) -> int:
+        """Store messages under ids, but for those whose client id is known; how many it were."""
+
+    def first_ids(
+        self, connection: sa.Connection, batch: Sequence[wire.Message]
+    ) -> dict[tuple[str, str | None], int]:
+        """The ids of the messages with the senders and client ids of a batch."""
+
+    def load(self, text: Any) -> Any:
+        """A text as it was before it was stored."""
+
+    def disk_full(self, error: BaseException | None) -> bool:
+        """Whether an error, SQLAlchemy's or the driver's, says that there is no room."""
+
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes."""
+
+
+class _SQL:
+    """What both say alike, with the parameters' mark that each driver wants."""
+
+    mark = "?"
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._writing = engine.execution_options(writes=True)
+        self._row = f"({', '.join([self.mark] * 12)})"
+
+    def close(self) -> None:
+        """Let go of what is held between transactions."""
+
+    def head(self, connection: sa.Connection) -> int:
+        """The newest message there is, or was."""
+        return statements.head(connection)
+
+    def _insert(self, rows: int = 1) -> str:
+        """The statement that stores so many messages."""
+        values = ", ".join([self._row] * rows)
+        return f"INSERT INTO messages ({_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608  # constants
+
+    def store(self, text: str | None) -> str | None:
+        """A text as it is stored."""
+        return text
+
+    def load(self, text: Any) -> Any:
+        """A text as it was before it was stored."""
+        return text
+
+    def _values(self, message: wire.Message, message_id: int, now: float) -> tuple[Any, ...]:
+        """A message as the values of a row."""
+        store = self.store
+        return (
+            message_id,
+            message.topic,
+            message.sender,
+            message.timestamp,
+            store(message.content),
+            store(message.signature),
+            store(message.encrypted_key),
+            store(message.encryption_nonce),
+            now,
+            message.client_id,
+            store(message.envelope_signature),
+            store(message.sender_key),
+        )
+
+    def first_ids(
+        self, connection: sa.Connection, batch: Sequence[wire.Message]
+    ) -> dict[tuple[str, str | None], int]:
+        """The ids of the messages with the senders and client ids of a batch."""
+        by_sender: dict[str, set[str]] = {}
+        for message in batch:
+            if message.client_id is not None:
+                by_sender.setdefault(message.sender, set()).add(message.client_id)
+        found: dict[tuple[str, str | None], int] = {}
+        for sender, client_ids in by_sender.items():
+            wanted = sorted(client_ids)
+            for at in range(0, len(wanted), _PARAMETERS):
+                part = {"sender": sender, "client_ids": wanted[at : at + _PARAMETERS]}
+                rows = connection.execute(statements.SELECT_FATES, part)
+                found.update({(sender, row.client_id): row.id for row in rows})
+        return found
+
+
+class _SQLite(_SQL):
+    """
+    SQLite: one connection writes, and is kept.
+
+    What every commit says goes to the driver itself, and as few times as can
+    be: each time it lets go of the interpreter, and has to wait for it.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self._connection: sa.Connection | None = None
+        self._inserts = functools.cache(self._insert)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Be the only writer until the transaction ends, so that ids appear in their order."""
+        if self._connection is None:
+            self._connection = self._writing.connect()
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except BaseException:
+            self.close()  # whatever it was, the next one begins anew
+            raise
+
+    def close(self) -> None:
+        """Let go of what is held between transactions."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def head(self, connection: sa.Connection) -> int:
+        """The newest message there is, or was."""
+        stored, gone = _driver(connection).execute(statements.SELECT_HEAD).fetchone()
+        return max(stored or 0, gone or 0)
+
+    def insert(
+        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
+    ) -> int:
+        """Store messages under ids, but for those whose client id is known; how many it were."""
+        driver, inserted = _driver(connection), 0
+        for at in range(0, len(rows), _ROWS):
+            part = rows[at : at + _ROWS]
+            values = [value for row in part for value in self._values(*row, now)]
+            inserted += driver.execute(self._inserts(len(part)), values).rowcount
+        return inserted
+
+    def disk_full(self, error: BaseException | None) -> bool:
+        """Whether an error, SQLAlchemy's or the driver's, says that there is no room."""
+        code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+        return bool(code == sqlite3.SQLITE_FULL)
+
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes; without what is in the write-ahead log alone."""
+        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        size: int = connection.exec_driver_sql(pages).scalar_one()
+        return size
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    driver: Any = connection.connection.driver_connection
+    return cast(sqlite3.Connection, driver)
+
+
+_ESCAPE: Final = "\ue000"
+
+
+class _PostgreSQL(_SQL):
+    """PostgreSQL: many may write, and a text cannot hold U+0000."""
+
+    mark = "%s"
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Be the only writer until the transaction ends: wait until no other server writes."""
+        with self._writing.begin() as connection:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITERS_LOCK,))
+            yield connection
+
+    def insert(
+        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
+    ) -> int:
+        """Store messages under ids, but for those whose client id is known; how many it were."""
+        values = [self._values(*row, now) for row in rows]
+        return connection.exec_driver_sql(self._insert(), values).rowcount
+
+    def store(self, text: str | None) -> str | None:
+        """U+0000 as an escape, and the escape as another."""
+        if text is None or not ("\0" in text or _ESCAPE in text):
+            return text
+        return text.replace(_ESCAPE, _ESCAPE + "e").replace("\0", _ESCAPE + "0")
+
+    def load(self, text: Any) -> Any:
+        """What `store` was given."""
+        if text is None or _ESCAPE not in text:
+            return text
+        return text.replace(_ESCAPE + "0", "\0").replace(_ESCAPE + "e", _ESCAPE)
+
+    def disk_full(self, error: BaseException | None) -> bool:
+        """SQLSTATE 53100 (PostgreSQL, Appendix A)."""
+        return bool(getattr(getattr(error, "orig", error), "sqlstate", None) == "53100")
+
+    def size(self, connection: sa.Connection) -> int:
+        """How large the database is, in bytes."""
+        size: int = connection.exec_driver_sql(
+            "SELECT pg_database_size(current_database())"
+        ).scalar_one()
+        return size
+
+
+def dialect(engine: sa.Engine) -> Dialect:
+    """How an engine's database is spoken to."""
+    return _PostgreSQL(engine) if engine.dialect.name == "postgresql" else _SQLite(engine)
