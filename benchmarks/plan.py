@@ -60,10 +60,10 @@ _LIFETIME: Final = 300
 #: The shares of a processor in each measurement (results.py).
 _SHARES: Final = ("server", "load", "kept")
 
-#: wschat's clients may ask for receipts, and acknowledge soon, as its SDK does; or not.
+#: wschat's clients may ask for receipts, and acknowledge as its SDK does; or not, and at leisure.
 VARIANTS: Final[dict[str, dict[str, float]]] = {
-    "": {"client_ids": 1, "ack_after": 0.05},
-    "-lean": {"client_ids": 0, "ack_after": 1},
+    "": {"client_ids": 1, "ack_direct_after": 0.05},
+    "-lean": {"client_ids": 0, "ack_direct_after": 1},
 }
 
 

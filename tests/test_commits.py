@@ -160,23 +160,29 @@ class CommitsTests(CommitsCase):
         )
 
     def test_places(self) -> None:
-        """Places are saved with the next commit, whatever it is for, and told after it."""
+        """Places are saved when that is asked for, with what waits, and told after it."""
         self.commits.move(("bob", None), 5)
         self.commits.move(("bob", "phone"), 4)
-        self.put("1")
-        self.assertEqual(self.told, [])
-        self.release()
-        places: dict[Place, int] = {("bob", None): 5, ("bob", "phone"): 4}
-        self.assertEqual(self.told, [("stored", (["1"], [1])), ("saved", places)])
-        self.assertEqual(self.cursor("bob"), 1)  # as far as there are messages
-
-    def test_places_alone(self) -> None:
-        """… or with one of their own, when that is asked for."""
-        self.commits.move(("bob", None), 5)
-        self.assertEqual(self.writer.calls, 0)
+        self.put("1", "2")
         self.commits.commit()
         self.release()
-        self.assertEqual(self.told, [("stored", ([], [])), ("saved", {("bob", None): 5})])
+        self.assertEqual(self.told, [("stored", (["1"], [1])), ("saved", {})])
+        self.release()
+        places: dict[Place, int] = {("bob", None): 5, ("bob", "phone"): 4}
+        self.assertEqual(self.told[2:], [("stored", (["2"], [2])), ("saved", places)])
+        self.assertEqual(self.cursor("bob"), 2)  # as far as there are messages
+
+    def test_places_alone(self) -> None:
+        """… also when nothing else does, and not before: no message pays for places."""
+        self.commits.move(("bob", None), 5)
+        self.put("1")
+        self.release()
+        self.assertEqual(self.told, [("stored", (["1"], [1])), ("saved", {})])
+        self.commits.commit()
+        self.release()
+        self.assertEqual(self.told[2:], [("stored", ([], [])), ("saved", {("bob", None): 5})])
+        self.commits.commit()
+        self.assertEqual(len(self.writer), 0)
 
     def test_place(self) -> None:
         """A place is known until it is saved, and never goes back."""
@@ -214,7 +220,7 @@ class CommitsTests(CommitsCase):
         self.assertEqual((len(self.writer), self.writer.calls), (0, 1))
 
     def test_failure(self) -> None:
-        """A commit that failed is told with the error; its places are saved with the next one."""
+        """A commit that failed is told with the error; its places are saved with a later one."""
         self.commits.move(("bob", None), 1)
         self.put("1")
         self.commits.move(("bob", None), 2)
@@ -222,10 +228,13 @@ class CommitsTests(CommitsCase):
         self.writer.fail(DiskFull())
         self.assertEqual(self.told, [("failed", (["1"], DiskFull))])
         self.assertEqual(self.commits.place(("bob", None)), 2)
-        self.put("2")
+        self.commits.commit()
+        self.writer.fail(DiskFull())
+        self.assertEqual(self.told[1:], [("failed", ([], DiskFull))])
+        self.commits.commit()
         self.release()
         places: dict[Place, int] = {("bob", None): 2, ("alice", None): 1}
-        self.assertEqual(self.told[1:], [("stored", (["2"], [1])), ("saved", places)])
+        self.assertEqual(self.told[2:], [("stored", ([], [])), ("saved", places)])
 
     def test_out_of_turn(self) -> None:
         """What follows a refused message is not stored, which is told; what is behind it is."""

@@ -294,14 +294,6 @@ class PlaceTests(ServerTests):
         self.assertEqual(self.server.cursor("bob"), 1)
         self.assertEqual(self.server.store.writer.calls, calls + 1)
 
-    def test_saved_with_messages(self) -> None:
-        """When there is a commit, places are in it."""
-        alice, bob = self.connect("alice", "bob")
-        alice.say("bob", "1")
-        bob.pong()
-        alice.say("bob", "2")
-        self.assertEqual(self.server.cursor("bob"), 1)
-
     def test_known_before_it_is_saved(self) -> None:
         """Who comes back before their place is saved does not get things again."""
         alice, bob = self.connect("alice", "bob")

@@ -50,6 +50,7 @@ class IdempotenceTests(ServerTests):
         self.alice.wire.lose()
         self.server.store.writer.release()
         self.server.store.writer.held = False
+        self.server.store.writer.release()
         alice = self.server.connect_v1("alice", "other")
         alice.submit("bob", "hi", "m-1")
         self.assertEqual(alice.frames("stored"), [receipt("stored", "m-1", 1)])

@@ -84,8 +84,8 @@ class Commits:
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._committing: Deferred[None] | None = None
-        self._again = False  # whether another commit was asked for while one was under way
         self._places: dict[Place, int] = {}  # that are not saved yet
+        self._places_due = False  # whether they go into the next commit
         self._saving: dict[Place, int] = {}  # … and those in the commit that is under way
 
     def put(self, session: Session, work: Work, size: int) -> None:
@@ -99,7 +99,7 @@ class Commits:
             raise Refused(ErrorCode.BUSY)
         self._queue.append((session, work, size))
         self._queued_bytes += size
-        self.commit()
+        self._begin()
 
     @property
     def queued_bytes(self) -> int:
@@ -107,7 +107,7 @@ class Commits:
         return self._queued_bytes
 
     def move(self, place: Place, position: int) -> None:
-        """Somebody has everything up to `position`; it is saved with the next commit."""
+        """Somebody has everything up to `position`; it is saved when `commit` is called."""
         if position > self._places.get(place, -1):
             self._places[place] = position
 
@@ -116,16 +116,25 @@ class Commits:
         return max(places.get(place, 0) for places in (self._places, self._saving))
 
     def commit(self) -> None:
-        """Store all that waits, unless a commit is under way: then it is in the next one."""
+        """
+        Store all that waits, and save everybody's place.
+
+        Where a commit is under way, it is in the next one.
+        """
+        self._places_due = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin a commit, unless one is under way; a place that nobody waits for can wait."""
         if self._committing is not None:
-            self._again = True
             return
-        self._again = False
-        if not (self._queue or self._places):
+        if self._places_due:
+            self._saving, self._places = self._places, {}
+            self._places_due = False
+        if not (self._queue or self._saving):
             return
         batch = self._next_batch()
         storing = [work for _, work in batch if isinstance(work, wire.Message) and storable(work)]
-        self._saving, self._places = self._places, {}
         if storing or self._saving:
             recipients = {message.topic for message in storing} - {wire.BROADCAST}
             away = {user_id for user_id in recipients if user_id not in self._there}
@@ -177,8 +186,8 @@ class Commits:
 
     def _committed(self, _: object) -> None:
         committing, self._committing = self._committing, None
-        if self._queue or self._again:
-            self.commit()
+        if self._queue or self._places_due:
+            self._begin()
         if committing is not None:
             committing.callback(None)
 

@@ -27,15 +27,17 @@ const struct protocol *protocol;
 struct identity *identities;
 int identity_count;
 bool with_client_ids = true;
-uint64_t ack_after = 50000000;
+uint64_t ack_after[KINDS] = {1000000000, 50000000};
 
 static struct connection *connections;
 static clockid_t clocks[MAX_PIDS];
 static int clock_count;
 
-static struct connection **acks; /* in the order in which they are due, which is that of asking */
-static uint64_t *ack_due;
-static int ack_first, ack_queued;
+static struct acks {
+    struct connection **waiting; /* in the order in which they are due, which is that of asking */
+    uint64_t *due;
+    int first, queued;
+} acks[KINDS];
 
 /* What is being sent. */
 static struct {
@@ -49,28 +51,34 @@ static struct {
 
 /* Acknowledgements */
 
-void ack_later(struct connection *c) {
-    if (c->ack_queued || !ack_after)
+void ack_later(struct connection *c, enum kind kind) {
+    struct acks *queue = &acks[kind];
+    if (c->ack_queued[kind] || !ack_after[kind])
         return;
-    c->ack_queued = true;
-    int at = (ack_first + ack_queued++) % identity_count;
-    acks[at] = c;
-    ack_due[at] = now_ns() + ack_after;
+    c->ack_queued[kind] = true;
+    int at = (queue->first + queue->queued++) % identity_count;
+    queue->waiting[at] = c;
+    queue->due[at] = now_ns() + ack_after[kind];
 }
 
-static void send_acks(uint64_t now) {
-    while (ack_queued && ack_due[ack_first] <= now) {
-        struct connection *c = acks[ack_first];
-        ack_first = (ack_first + 1) % identity_count;
-        ack_queued--;
-        c->ack_queued = false;
-        if (c->state != READY || c->last_id <= c->acked_id)
-            continue;
-        char text[60];
-        int n = snprintf(text, sizeof text, "{\"type\":\"ack\",\"id\":%llu}", (unsigned long long)c->last_id);
-        connection_send(c, WS_TEXT, text, (size_t)n);
-        c->acked_id = c->last_id;
-        counters.acks++;
+static void send_ack(struct connection *c) {
+    if (c->state != READY || c->last_id <= c->acked_id)
+        return;
+    char text[60];
+    int n = snprintf(text, sizeof text, "{\"type\":\"ack\",\"id\":%llu}", (unsigned long long)c->last_id);
+    connection_send(c, WS_TEXT, text, (size_t)n);
+    c->acked_id = c->last_id;
+    counters.acks++;
+}
+
+static void send_acks(enum kind kind, uint64_t now) {
+    struct acks *queue = &acks[kind];
+    while (queue->queued && queue->due[queue->first] <= now) {
+        struct connection *c = queue->waiting[queue->first];
+        queue->first = (queue->first + 1) % identity_count;
+        queue->queued--;
+        c->ack_queued[kind] = false;
+        send_ack(c);
     }
 }
 
@@ -139,8 +147,9 @@ static void churn(uint64_t now) {
 
 static uint64_t next_due(uint64_t end) {
     uint64_t next = end;
-    if (ack_queued && ack_due[ack_first] < next)
-        next = ack_due[ack_first];
+    for (int kind = 0; kind < KINDS; kind++)
+        if (acks[kind].queued && acks[kind].due[acks[kind].first] < next)
+            next = acks[kind].due[acks[kind].first];
     if (work.stopped)
         return next;
     if (work.rate > 0 && work.next[BROADCAST] < next)
@@ -154,7 +163,8 @@ static uint64_t next_due(uint64_t end) {
 
 static void turn(uint64_t end) {
     uint64_t now = now_ns();
-    send_acks(now);
+    for (int kind = 0; kind < KINDS; kind++)
+        send_acks(kind, now);
     if (!work.stopped) {
         send_paced(BROADCAST, work.rate, now);
         send_paced(DIRECT, work.direct_rate, now);
@@ -301,7 +311,8 @@ static void command_work(const char *line) {
     work.churn_rate = number(line, "churn_rate", 0);
     work.size = (int)number(line, "size", 300);
     with_client_ids = number(line, "client_ids", 1) != 0;
-    ack_after = (uint64_t)(number(line, "ack_after", 0.05) * 1e9);
+    ack_after[BROADCAST] = (uint64_t)(number(line, "ack_after", 1) * 1e9);
+    ack_after[DIRECT] = (uint64_t)(number(line, "ack_direct_after", 0.05) * 1e9);
     if (work.members > identity_count || work.pairs * 2 > work.members || work.size > 4000 ||
         work.size < 20 || work.senders < 1 || work.senders > work.members) {
         printf("{\"errors\":1,\"lost\":0,\"fault\":\"bad numbers\"}\n");
@@ -395,8 +406,10 @@ int main(int argc, char **argv) {
         if (!clock_getcpuclockid((pid_t)atoi(argv[i]), &clocks[clock_count]))
             clock_count++;
     connections = calloc((size_t)identity_count + 1, sizeof *connections);
-    acks = calloc((size_t)identity_count + 1, sizeof *acks);
-    ack_due = calloc((size_t)identity_count + 1, sizeof *ack_due);
+    for (int kind = 0; kind < KINDS; kind++) {
+        acks[kind].waiting = calloc((size_t)identity_count + 1, sizeof *acks[kind].waiting);
+        acks[kind].due = calloc((size_t)identity_count + 1, sizeof *acks[kind].due);
+    }
     for (int i = 0; i < identity_count; i++)
         connections[i] = (struct connection){.index = i, .fd = -1, .counted = true};
     connections_begin("127.0.0.1", atoi(argv[2]));

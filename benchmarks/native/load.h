@@ -31,7 +31,7 @@ struct connection {
     uint64_t frame_left; /* of a frame whose payload is read as it comes */
     uint64_t last_id;    /* wschat: the last message that came … */
     uint64_t acked_id;   /* … and the last that was acknowledged */
-    bool ack_queued;
+    bool ack_queued[KINDS];
 };
 
 struct identity {
@@ -56,7 +56,7 @@ extern const struct protocol *protocol;
 extern struct identity *identities;
 extern int identity_count;
 extern bool with_client_ids;
-extern uint64_t ack_after; /* nanoseconds */
+extern uint64_t ack_after[KINDS]; /* nanoseconds */
 
 /* What was counted since the program began. */
 struct counters {
@@ -80,8 +80,8 @@ void connection_failed(struct connection *c, const char *why);
 void connections_turn(uint64_t until); /* handle what is there; wait no longer than that */
 int connection_count(enum state state);
 
-void ack_later(struct connection *c);
-void message_came(struct connection *c, const char *data, size_t length);
+void ack_later(struct connection *c, enum kind kind);
+enum kind message_came(struct connection *c, const char *data, size_t length);
 const struct protocol *protocol_named(const char *name);
 
 /* Called for each direct message that arrives, with its receiver. */

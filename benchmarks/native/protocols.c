@@ -20,13 +20,13 @@ static void failure(const char *data, size_t length) {
 }
 
 /* Every content begins with @, the kind, the phase, and the time of sending in 16 hex digits. */
-void message_came(struct connection *c, const char *data, size_t length) {
+enum kind message_came(struct connection *c, const char *data, size_t length) {
     const char *mark = memchr(data, '@', length);
     if (!mark || mark + 19 > data + length || (mark[1] != 'b' && mark[1] != 'd'))
-        return;
+        return BROADCAST;
     enum kind kind = mark[1] == 'b' ? BROADCAST : DIRECT;
     if (!c->counted)
-        return;
+        return kind;
     counters.delivered[kind]++;
     if (mark[2] == phase) {
         uint64_t sent = 0;
@@ -39,6 +39,7 @@ void message_came(struct connection *c, const char *data, size_t length) {
     }
     if (kind == DIRECT)
         direct_came(c);
+    return kind;
 }
 
 /* wschat.v1 */
@@ -60,8 +61,7 @@ static void wschat_received(struct connection *c, const char *data, size_t lengt
         const char *id = memmem(data, length < 64 ? length : 64, "\"id\":", 5);
         if (id)
             c->last_id = strtoull(id + 5, NULL, 10);
-        ack_later(c);
-        message_came(c, data, length);
+        ack_later(c, message_came(c, data, length));
         break;
     }
     case 'c': /* caught_up */

@@ -37,8 +37,10 @@ _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 20.0
 _ASK_AFTER: Final = 1.0
 
-#: How long acknowledgements are collected before they are sent, in seconds.
+#: How long acknowledgements are collected before they are sent, in seconds: the sender of a direct
+#: message waits for it, and nobody does for a broadcast's.
 _ACK_AFTER: Final = 0.05
+_ACK_BROADCAST_AFTER: Final = 1.0
 
 #: How soon another token is asked for, and asked for again, in seconds, when one ends.
 _RENEW_WITHIN: Final = 60.0
@@ -553,9 +555,16 @@ class Client(Service):
         self._people.handled(message)
         self._tell_sure()
         self._save_later()
-        unacknowledged = self._session.unacknowledged and self.running
-        if unacknowledged and not _pending(self._acknowledging):
-            self._acknowledging = self._reactor.callLater(_ACK_AFTER, self._acknowledge)
+        if self.running and self._session.unacknowledged:
+            everybody = message.topic == wire.BROADCAST
+            self._acknowledge_within(_ACK_BROADCAST_AFTER if everybody else _ACK_AFTER)
+
+    def _acknowledge_within(self, seconds: float) -> None:
+        pending = self._acknowledging
+        if pending is None or not pending.active():
+            self._acknowledging = self._reactor.callLater(seconds, self._acknowledge)
+        elif pending.getTime() - self._reactor.seconds() > seconds:
+            pending.reset(seconds)
 
     def _tell_sure(self) -> None:
         """What a server was told of it does not deliver again, to no program."""
