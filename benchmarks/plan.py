@@ -98,8 +98,8 @@ class Cell:
             )
             with load:
                 yield from self._connecting(load, running)
-                for suffix, options in self._variants():
-                    for work, numbers in self._works():
+                for work, numbers in self._works():  # the last leaves much to be caught up on
+                    for suffix, options in self._variants():
                         counts = self._command(load, "work", **numbers, **options)
                         yield self._measurement(work, counts, suffix)
         shutil.rmtree(directory, ignore_errors=True)

@@ -7,6 +7,7 @@ has none, as behind a Unix socket.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -20,10 +21,21 @@ _UNIX: Final = "unix"
 _WITH_PORT: Final = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}")
 
 
+#: The longest text that can be an address, with an interface.
+_LONGEST: Final = 64
+
+
+@functools.lru_cache(maxsize=4096)  # an address connects again and again
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if len(text) > _LONGEST:
+        raise ValueError
+    return ipaddress.ip_address(text)
+
+
 def normal(host: str) -> str:
     """An address as it is compared: IPv4 the same however it came in, and without an interface."""
     try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
+        parsed = _parse(host.partition("%")[0])
     except ValueError:
         return host
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
@@ -64,8 +76,10 @@ class Networks:
     def __contains__(self, address: str) -> bool:
         if not address:
             return self._unix
+        if not self._networks:
+            return False
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = _parse(address)
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
@@ -97,7 +111,7 @@ def client(peer: str, forwarded: Iterable[str], trusted: Networks) -> str:
         match = _WITH_PORT.fullmatch(hop)
         host = normal(match["v6"] or match["v4"] if match else hop)
         try:
-            ipaddress.ip_address(host)
+            _parse(host)
         except ValueError:
             break
         address = host

@@ -89,10 +89,10 @@ class Outbox:
             return
         if self._frames and self._size + len(frame) > self._limit:
             self.flush()  # a turn may hold more than an outbox: the reader may be quick enough
-        if self._frames and self._size + len(frame) > self._limit:
-            self.close()
-            self._overflow()
-            return
+            if self._frames and self._size + len(frame) > self._limit:
+                self.close()
+                self._overflow()
+                return
         self._frames.append((frame, message_id))
         self._size += len(frame)
         if not self._scheduled and not self._paused:
@@ -102,9 +102,14 @@ class Outbox:
     def flush(self) -> None:
         """Give the transport what waits, as far as it takes it."""
         self._scheduled = False
+        if len(self._frames) == 1 and not self._paused:  # nearly always
+            frame, message_id = self._frames.pop()
+            self._size = 0
+            self.position = max(self.position, message_id)
+            self._write(frame)
         while self._frames and not self._paused:
             self._write(b"".join(self._next_frames()))
-        if not self._frames:
+        if self._drained and not self._frames:
             drained, self._drained = self._drained, []
             for deferred in drained:
                 deferred.callback(None)

@@ -162,7 +162,8 @@ class ChatProtocol(WebSocketServerProtocol):
     def onOpen(self) -> None:
         for name in _HANDSHAKE:
             self.__dict__.pop(name, None)
-        outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, self._write, self._too_slow)
+        write = self._write if self._dialect is wire.CLASSIC else self.transport.write
+        outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
         self.registerProducer(outbox, True)
         self.factory.connected(self)
@@ -233,10 +234,7 @@ class ChatProtocol(WebSocketServerProtocol):
             self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
 
     def _write(self, data: bytes) -> None:
-        """Write joined frames, and with them ask a classic peer to say when it has read them."""
-        if self._dialect is not wire.CLASSIC:
-            self.transport.write(data)
-            return
+        """Write joined frames to a classic peer, and ask it to say when it has read them."""
         answered = self._confirmed >= self._asked
         if self._position > self._asked and (self._asks or answered):
             self._asks = max(0, self._asks - 1)
