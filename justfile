@@ -1,6 +1,7 @@
 export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 server := env("WS_SERVER_URL", "https://localhost:8443")
-confined := "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges"
+confined := "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --pids-limit 100 " + \
+    "--log-driver json-file --log-opt max-size=10m --log-opt max-file=3"
 data_dir := env("WSCHAT_DATA_DIR", env("XDG_DATA_HOME", env("HOME", "") / ".local/share") / "wschat")
 
 # The recipes
@@ -144,15 +145,17 @@ docker-active-users:
 
 # The server alone, with the accounts and messages that it has in compose
 docker-run-server:
-    docker run -d --rm --name ws-server {{ confined }} \
-        --sysctl net.ipv4.ip_unprivileged_port_start=0 \
+    JWT_SECRET=$(sed -n 's/^JWT_SECRET=//p' .env 2>/dev/null) \
+        docker run -d --rm --name ws-server {{ confined }} --memory 1g \
+        --sysctl net.ipv4.ip_unprivileged_port_start=0 -e JWT_SECRET \
         -p 127.0.0.1:443:443 -p 127.0.0.1:80:80 \
         -v genericwsserver_server-data:/data websocket-server:latest
 
 # A client of that server, or of compose's; USER is who they are in compose
 docker-run-client USER="alice":
-    docker run -it --rm {{ confined }} --network container:ws-server \
-        -e WS_SERVER_URL=https://localhost:443 -e INSECURE_TLS=true \
+    WS_PRIVATE_KEY=$(sed -n {{ quote("s/^" + replace_regex(uppercase(USER), "[.-]", "_") + "_PRIVATE_KEY=//p") }} .env 2>/dev/null) \
+        docker run -it --rm {{ confined }} --memory 512m --network container:ws-server \
+        -e WS_SERVER_URL=https://localhost:443 -e INSECURE_TLS=true -e WS_PRIVATE_KEY \
         -e WS_USER_ID={{ quote(USER) }} -e WS_USERNAME={{ quote(USER) }} \
         -v {{ quote("genericwsserver_" + USER + "-keys:/home/wschat/.config") }} websocket-client:latest
 

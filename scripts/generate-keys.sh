@@ -44,6 +44,7 @@ provide() {
 [ $# -gt 0 ] || set -- alice bob charlie bot
 work=$(mktemp -d .env.XXXXXX)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
 if [ -e .env ]; then cat .env; else cat .env.example; fi >"$work/env"
 
 provide JWT_SECRET openssl rand -hex 32

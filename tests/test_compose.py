@@ -76,7 +76,8 @@ class ServicesTests(SynchronousTestCase):
             self.assertIn(f" AS {target}\n", DOCKERFILE)
         for name in USERS:
             self.assertEqual(SERVICES[name]["image"], "websocket-client:latest")
-            self.assertEqual(SERVICES[name]["pull_policy"], "never", "it is in no registry")
+        for name, service in SERVICES.items():
+            self.assertEqual(service["pull_policy"], "never", f"{name}: it is in no registry")
 
     def test_order(self) -> None:
         """A client starts when its image is built and the server is healthy."""
@@ -211,6 +212,7 @@ class ImagesTests(SynchronousTestCase):
         settings = config.load({}, {"HOME": "/root", **dict(assignments)})
         self.assertEqual((settings.listen, settings.http), (":443", ":80"))
         self.assertEqual(str(settings.data_dir), "/data")
+        self.assertLess(settings.drain_seconds, 10, "`docker stop` waits no longer")
         self.assertIn("VOLUME /data", stage("server"))
         for option in ("--nodaemon", "--reactor=uvloop", "--log-format=json"):
             self.assertIn(f'"{option}"', stage("server"))

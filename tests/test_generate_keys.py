@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -84,6 +86,27 @@ class GenerateKeysTests(SynchronousTestCase):
         (self.home / ".env").write_text("JWT_SECRET=x\n", "utf-8")
         self.generate("bob")
         self.assertEqual(self.made["JWT_SECRET"], "x")
+
+    def test_interrupted(self) -> None:
+        """Ctrl+C leaves no half of it behind."""
+        programs = Path(self.mktemp()).absolute()
+        programs.mkdir()
+        openssl = programs / "openssl"
+        openssl.write_text("#!/bin/sh\necho here >&2\nexec sleep 60\n")
+        openssl.chmod(0o755)
+        with subprocess.Popen(
+            [self.home / "scripts" / "generate-keys.sh"],
+            env={"PATH": f"{programs}:{os.environ['PATH']}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            assert process.stderr is not None
+            self.assertEqual(process.stderr.readline(), b"here\n")
+            os.killpg(process.pid, signal.SIGINT)
+            self.assertEqual(process.wait(60), 1)
+        left = {path.name for path in self.home.iterdir()}
+        self.assertEqual(left, {".env.example", "scripts"})
 
     def test_no_user_id(self) -> None:
         """What is no user id is refused, and .env is not made."""

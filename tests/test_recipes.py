@@ -52,7 +52,7 @@ class RecorderTests(SynchronousTestCase):
 class RecipesTests(RecorderTests):
     """`just`."""
 
-    def recipe(self, *arguments: str) -> str:
+    def recipe(self, *arguments: str, directory: Path = ROOT) -> str:
         # The justfile puts .venv first, so the recorder is named there.
         path = self.environ["PATH"]
         text = (ROOT / "justfile").read_text("utf-8")
@@ -60,7 +60,8 @@ class RecipesTests(RecorderTests):
         self.assertIn(line, text)
         copy = self.record.with_name("justfile")
         copy.write_text(text.replace(line, f"export PATH := '{path}'"), "utf-8")
-        (call,) = self.asked("just", "--justfile", copy, "--working-directory", ROOT, *arguments)
+        where = ("--justfile", copy, "--working-directory", directory)
+        (call,) = self.asked("just", *where, *arguments)
         return call
 
     def test_compose(self) -> None:
@@ -110,10 +111,32 @@ class RecipesTests(RecorderTests):
             self.record.unlink()
             for part in ("[--read-only]", "[--cap-drop][ALL]", "[--security-opt]", "[--rm]"):
                 self.assertIn(part, call)
+            for limit in ("[--memory]", "[--pids-limit]", "[max-size=10m]", "[max-file=3]"):
+                self.assertIn(limit, call)
             (volume,) = re.findall(r"\[-v\]\[([^:]+):", call)
             self.assertIn(volume, volumes)
         self.assertIn("[WS_USER_ID=bob]", call)
         self.assertTrue(call.endswith("[websocket-client:latest]"), call)
+
+    def test_run_with_secrets(self) -> None:
+        """They have the secrets that .env gives them in compose, not on their command line."""
+        directory = self.record.with_name("project")
+        directory.mkdir()
+        (directory / ".env").write_text("JWT_SECRET=s3cret\nAL_B_1_PRIVATE_KEY=a+k/==\n", "utf-8")
+        self.record.with_name("docker").write_text(
+            '#!/bin/sh\necho "$* ($JWT_SECRET,$WS_PRIVATE_KEY)" >>"$RECORD"\n'
+        )
+        for arguments, name, value in (
+            (["docker-run-server"], "JWT_SECRET", "(s3cret,)"),
+            (["docker-run-client", "al-b.1"], "WS_PRIVATE_KEY", "(,a+k/==)"),
+            (["docker-run-client", "eve"], "WS_PRIVATE_KEY", "(,)"),
+        ):
+            call = self.recipe(*arguments, directory=directory)
+            self.record.unlink()
+            self.assertIn(f" -e {name} ", call)
+            self.assertTrue(call.endswith(value), call)
+        (directory / ".env").unlink()
+        self.assertIn(" -e JWT_SECRET ", self.recipe("docker-run-server", directory=directory))
 
 
 class DemoTests(RecorderTests):
