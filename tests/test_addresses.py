@@ -24,6 +24,7 @@ class AddressTests(SynchronousTestCase):
             "fe80::1%eth0": "fe80::1",
             "": "",
             "nonsense": "nonsense",
+            "1" * 1000: "1" * 1000,
         }
         self.assertEqual({text: addresses.normal(text) for text in spellings}, spellings)
 

@@ -44,6 +44,14 @@ class OutboxTests(SynchronousTestCase):
         self.end_turn()
         self.assertEqual(self.written, [b"abc"])
 
+    def test_alone(self) -> None:
+        """A frame that is alone is written as it is: all recipients of a broadcast share it."""
+        frame = bytes(range(100))
+        self.outbox.write(frame, 7)
+        self.end_turn()
+        self.assertIs(self.written[0], frame)
+        self.assertEqual((self.outbox.position, self.outbox.size), (7, 0))
+
     def test_next_turn(self) -> None:
         """What comes in the next turn is the next write."""
         self.outbox.write(b"a", 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.client.support import QuickTests
-from wschat.client import State
+from wschat.client import State, connection
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.identity import PrivateKey
 from wschat.tap import Server
@@ -136,6 +136,19 @@ class ReceiptTests(QuickTests):
         await told.until(lambda: len(told.delivered_ids) == 2)
         self.assertEqual(told.stored_ids, [client_id, "my.id"])
         self.assertEqual(told.delivered_ids, [client_id, "my.id"])
+
+    async def test_broadcasts_are_acknowledged_at_leisure(self) -> None:
+        """Nobody waits for that; a direct message is acknowledged soon, and with it all before."""
+        self.patch(connection, "_ACK_BROADCAST_AFTER", 3600.0)
+        self.start()
+        alice, told = await self.connected("alice")
+        bob, ear = await self.connected("bob")
+        alice.broadcast("for everybody")
+        await ear.hears("for everybody")
+        self.assertFalse(bob._session.all_acknowledged)
+        alice.send("bob", "for bob")
+        await told.until(lambda: len(told.delivered_ids) == 1)
+        self.assertTrue(bob._session.all_acknowledged)
 
     async def test_settled(self) -> None:
         """`settled` fires when the server has answered for all that was said, and not before."""
