@@ -220,6 +220,13 @@ class ClientTests(TestCase):
             if connection.user_id == user_id:
                 connection.transport.abortConnection()
 
+    def mute(self, server: Server, user_id: str) -> None:
+        """Have nothing reach a user any more, on the connections that they have now."""
+        for connection in server._connections.connections:
+            if connection.user_id == user_id:
+                self.patch(connection.transport, "write", lambda data: None)
+                self.patch(connection._outbox, "_write", lambda data: None)
+
     @property
     def port(self) -> int:
         """Where the server that was started last listens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -122,11 +122,10 @@ class AutomatedTests(StreamTests, QuickTests):
         made = self.automated()
         made.dataReceived(b"@bob one\n")
         await ear.hears("one")
-        (mute,) = [c for c in cast(Any, server)._connections.connections if c.user_id == "robot"]
-        self.patch(mute.transport, "write", lambda data: None)
+        self.mute(server, "robot")
         made._send(Direct("bob", "two"))
         made._reactor = clock = Clock()
         made.interrupt()
         clock.advance(automated._GRACE)
         self.assertEqual(await made.done, Exit.UNREACHABLE)
-        mute.transport.abortConnection()
+        self.cut(server, "robot")

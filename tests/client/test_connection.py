@@ -10,10 +10,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.client.support import QuickTests
-from wschat.client import State, connection
+from wschat.client import State
+from wschat.client import connection as client_connection
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.identity import PrivateKey
-from wschat.tap import Server
 
 
 class ServerTests(QuickTests):
@@ -119,12 +119,6 @@ class ServerTests(QuickTests):
 class ReceiptTests(QuickTests):
     """What becomes of a message, and that it is stored once."""
 
-    def mute(self, server: Server, user_id: str) -> None:
-        """Have nothing reach a user any more, on the connections that they have now."""
-        for connection in server._connections.connections:
-            if connection.user_id == user_id:
-                self.patch(connection.transport, "write", lambda data: None)
-
     async def test_receipts(self) -> None:
         """A message is stored, and when its recipient has handled it delivered; both by its id."""
         self.start()
@@ -139,7 +133,7 @@ class ReceiptTests(QuickTests):
 
     async def test_broadcasts_are_acknowledged_at_leisure(self) -> None:
         """Nobody waits for that; a direct message is acknowledged soon, and with it all before."""
-        self.patch(connection, "_ACK_BROADCAST_AFTER", 3600.0)
+        self.patch(client_connection, "_ACK_BROADCAST_AFTER", 3600.0)
         self.start()
         alice, told = await self.connected("alice")
         bob, ear = await self.connected("bob")
@@ -310,8 +304,7 @@ class AskingTests(QuickTests):
         server = self.start()
         alice, told = await self.connected("alice")
         await alice.command("ping")
-        for connection in server._connections.connections:
-            self.patch(connection.transport, "write", lambda data: None)
+        self.mute(server, "alice")
         asked = Deferred.fromCoroutine(alice.presence())
         self.cut(server, "alice")
         await self.assertFailure(asked, ConnectionProblem)

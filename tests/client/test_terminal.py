@@ -341,14 +341,13 @@ class ReceiptTests(_TerminalTests):
         made = self.terminal(port)
         made.dataReceived(b"!first\n")
         await self.sees("✓ !first")
-        (mute,) = [c for c in server._connections.connections if c.user_id == "alice"]
-        self.patch(mute.transport, "write", lambda data: None)
+        self.mute(server, "alice")
         made.dataReceived(b"@bob one\n@bob two\n")
         made.readConnectionLost()
         await ear.hears("two")
         self.assertEqual((self.notes.count("✓"), made.done.called), (1, False))
         stopping = Deferred.fromCoroutine(self.stop_server(server))
-        mute.transport.abortConnection()
+        self.cut(server, "alice")
         await stopping
         self.start(port)
         self.assertEqual(await made.done, Exit.DONE)
