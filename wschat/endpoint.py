@@ -87,7 +87,7 @@ def _fast_endpoint(
 ) -> IStreamServerEndpoint:
     key, chain = (quoteStringArgument(str(path)) for path in (certificate.key, certificate.chain))
     made: Any = _endpoint(reactor, f"{string}:privateKey={key}:certKey={chain}")
-    certificate.followed_by(made.context.load_cert_chain)
+    certificate.followed_by(made.show)
     return cast("IStreamServerEndpoint", made)
 
 

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet import defer, tcp
@@ -126,11 +127,24 @@ class FastTLSEndpoint:
         """`unfinished` is how many connections may be neither let in nor refused."""
         self._reactor = reactor
         self._port = port
-        #: What new connections begin with; it can be given another certificate.
-        self.context = context
+        self._context = context
         self._interface = interface
         self._backlog = backlog
         self._unfinished = unfinished
+        self._offered: list[str] = []
+        self._listening: list[FastTLSPort] = []
+
+    def show(self, certificate: Path, private_key: Path) -> None:
+        """Show this certificate to who connects from now on.  Raises `OSError`, of its files."""
+        # In the same context it would be beside the old one, if their keys are of two kinds.
+        self._context = server_context(str(private_key), str(certificate))
+        self._offer()
+
+    def _offer(self) -> None:
+        if self._offered:
+            self._context.set_alpn_protocols(self._offered)
+        for port in self._listening:
+            port.context = self._context
 
     def listen(self, protocolFactory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
         """Listen; fails with `CannotListenError`."""
@@ -138,10 +152,11 @@ class FastTLSEndpoint:
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
         if IProtocolNegotiationFactory.providedBy(factory):
-            offered = factory.acceptableProtocols()
-            self.context.set_alpn_protocols([protocol.decode() for protocol in offered])
+            self._offered = [protocol.decode() for protocol in factory.acceptableProtocols()]
         port = FastTLSPort(self._port, factory, self._backlog, self._interface, self._reactor)
-        port.context, port.unfinished = self.context, self._unfinished
+        port.unfinished = self._unfinished
+        self._listening.append(port)
+        self._offer()
         port.startListening()
         return port
 
