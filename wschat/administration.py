@@ -88,12 +88,16 @@ class Administration:
         return User(*row)
 
     def add(self, user: User, now: float) -> None:
-        """Make an account.  Raises `Refused` for a name or key that is none, or a taken id."""
+        """Make an account.  Raises `Refused` for names and keys that are none, or a taken id."""
         if not wire.valid_user_id(user.user_id):
             raise Refused(
                 f"{user.user_id!r} cannot be a user id: 1 to 64 characters of A-Z a-z 0-9 . _ -, "
                 "and no reserved name."
             )
+        try:
+            identity.check_username(user.username)
+        except identity.BadName as error:
+            raise Refused(str(error)) from None
         _check_keys(user.public_key, user.x25519_public_key)
         try:
             with self._writing.begin() as connection:
