@@ -25,7 +25,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.conformance import FAST, EndpointTests, OnUvloop, Peer, Recorder, aside, client_context
-from wschat import fasttls
+from wschat import addresses, fasttls
 
 
 class ParserTests(SynchronousTestCase):
@@ -208,6 +208,34 @@ if FAST:
             with await aside(silent, address) as peer:
                 self.assertTrue(await aside(ended, peer))
             self.assertEqual(self.factory.made, [])
+
+        async def test_unfinished_of_an_address(self) -> None:
+            """One address cannot have all the places of the unfinished."""
+            self.patch(fasttls, "HANDSHAKE_TIMEOUT", 600.0)
+            self.patch(addresses, "counted", lambda address: "everybody's")
+            address = await self.limited(8)
+            first = await aside(silent, address)
+            second = await aside(silent, address)
+            refused = await aside(silent, address)
+            self.assertTrue(await aside(ended, refused))
+            first.close()
+            await self.let_in(address)
+            self.patch(addresses, "counted", lambda address: None)  # this host
+            others = [await aside(silent, address) for _ in range(4)]
+            await self.let_in(address)
+            for peer in (second, refused, *others):
+                peer.close()
+
+        async def let_in(self, address: tuple[str, int]) -> None:
+            """Somebody who shakes hands comes in, if need be when who was there is gone."""
+            while True:
+                try:
+                    peer = await aside(Peer, address, client_context())
+                except OSError:
+                    continue
+                self.peers.append(peer)
+                await self.factory.connection()
+                return
 
         async def test_unfinished(self) -> None:
             """Only so many may be unfinished: the next one is let in when one of them goes."""

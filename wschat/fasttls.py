@@ -30,6 +30,8 @@ from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from wschat import addresses
+from wschat.limits import Occupancy
 from wschat.transport import FastTransport
 
 #: How long a peer may take to shake hands, and to answer the end of TLS; seconds.
@@ -49,6 +51,10 @@ _BACKLOG: Final = 4096
 #: in, mostly short, is read in small steps, and what goes out, often joined, a record at once.
 _IN_BYTES: Final = 4096
 _OUT_BYTES: Final = 16384
+
+#: Which part of them may be one address's, so that whoever connects and says nothing, again and
+#: again, keeps nobody else out.
+_SHARE: Final = 4
 
 #: How long nothing is accepted when there is no descriptor for it, in seconds.
 _BREATH: Final = 1.0
@@ -164,12 +170,14 @@ class FastTLSEndpoint:
 class _Handshake:
     """Whom aiofastnet tells that a handshake has ended, well or not: as much of a future."""
 
-    __slots__ = ("_ended", "transport")
+    __slots__ = ("_ended", "host", "transport")
 
     transport: Any
 
-    def __init__(self, ended: Callable[[_Handshake], None]) -> None:
+    def __init__(self, ended: Callable[[_Handshake], None], host: str | None) -> None:
+        """`host` is what it counts for; None for this host."""
         self._ended = ended
+        self.host = host
 
     def done(self) -> bool:
         return False
@@ -201,6 +209,7 @@ class FastTLSPort(tcp.Port):
         self._loop: asyncio.AbstractEventLoop = self.reactor._asyncioEventloop
         self._connection = ssl_transport.SSLTransport_Socket
         self._shaking: set[_Handshake] = set()
+        self._places = Occupancy(max(1, self.unfinished // _SHARE), self.unfinished)
         self._waiting: deque[FastTransport] = deque()
         self._resting = False
         super().startListening()
@@ -212,7 +221,7 @@ class FastTLSPort(tcp.Port):
                 self._rest()
                 return
             try:
-                accepted, _address = self.socket.accept()
+                accepted, address = self.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -222,7 +231,11 @@ class FastTLSPort(tcp.Port):
                 self._rest()
                 self.reactor.callLater(_BREATH, self._accept_again)
                 return
-            self._shake_hands(accepted)
+            host = addresses.counted(addresses.normal(address[0]))
+            if self._places.room(host):
+                self._shake_hands(accepted, host)
+            else:
+                accepted.close()
 
     def _rest(self) -> None:
         self._resting = True
@@ -233,9 +246,9 @@ class FastTLSPort(tcp.Port):
             self._resting = False
             self.startReading()
 
-    def _shake_hands(self, accepted: socket.socket) -> None:
+    def _shake_hands(self, accepted: socket.socket, host: str | None) -> None:
         accepted.setblocking(False)
-        handshake = _Handshake(self._shaken)
+        handshake = _Handshake(self._shaken, host)
         try:
             handshake.transport = self._connection(
                 self._loop,
@@ -254,9 +267,12 @@ class FastTLSPort(tcp.Port):
             accepted.close()
         else:
             self._shaking.add(handshake)
+            self._places.enter(host)
 
     def _shaken(self, handshake: _Handshake) -> None:
-        self._shaking.discard(handshake)
+        if handshake in self._shaking:
+            self._shaking.discard(handshake)
+            self._places.leave(handshake.host)
         self._accept_again()
 
     def _wait(self, transport: FastTransport) -> None:
