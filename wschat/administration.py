@@ -50,8 +50,7 @@ class Administration:
     def _change(self, user_id: str, now: float) -> Iterator[sa.Connection]:
         """A transaction in which a user is changed, and servers are told of it."""
         users, changes = database.users, database.user_changes
-        with self._writing.begin() as connection:
-            self._dialect.lock(connection)
+        with self._removing() as connection:
             theirs = sa.select(users.c.user_id).where(users.c.user_id == user_id)
             if connection.execute(theirs).one_or_none() is None:
                 raise NoSuchUser(user_id)
@@ -195,6 +194,19 @@ class Administration:
         with self._change(user_id, now) as connection:
             for table in (database.sessions, database.cursors, database.users):
                 connection.execute(sa.delete(table).where(table.c.user_id == user_id))
+
+    def empty_log(self) -> bool:
+        """
+        Have SQLite carry its log out, which has what was removed; whether it is empty now.
+
+        It is not while somebody reads what was there before.  PostgreSQL sees
+        to its own.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with self._engine.connect() as connection:
+            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        return not row[0]
 
     @contextlib.contextmanager
     def _removing(self) -> Iterator[sa.Connection]:
