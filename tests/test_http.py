@@ -113,6 +113,24 @@ class BodyTests(WebTests):
         self.assertTrue(wire.aborted)
         self.assertEqual(wire.writes, [])
 
+    def test_answers_that_nobody_reads(self) -> None:
+        """Who asks on, and reads no answer, gets one and no more; else all are answered."""
+        asked = request_head("GET", "/health", 0, {}) * 3
+        for stalled, answers in ((False, 3), (True, 1)):
+            wire = self.server.open_wire()
+            if stalled:
+                wire.stall()
+            wire.feed(asked)
+            self.assertEqual(b"".join(wire.writes).count(b"HTTP/1.1 200 "), answers)
+            self.server.turn()
+            self.assertEqual(wire.connected, not stalled)
+        wire = self.server.open_wire()
+        wire.stall()
+        wire.feed(request_head("GET", "/health", 0, {}))
+        wire.flow()
+        wire.feed(request_head("GET", "/health", 0, {}))
+        self.assertEqual(b"".join(wire.writes).count(b"HTTP/1.1 200 "), 2)
+
     def test_after_a_bad_request(self) -> None:
         """What comes behind a bad request is not looked at, as long as TLS still hands it on."""
         for behind in (b"A: b\r\n\r\n", b"\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):

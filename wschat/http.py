@@ -306,6 +306,12 @@ class ChatChannel(HTTPChannel):
         super().loseConnection()
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
 
+    def requestDone(self, request: Request) -> None:
+        """Go on with the next one, unless nobody reads the answers: they would fill the memory."""
+        if self._waitingForTransport and (self._dataBuffer or self._buffer):
+            self.persistent = False
+        super().requestDone(request)
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """Nobody waits for a line that may have no end; Twisted would, as long as it comes."""
         self.transport.abortConnection()
