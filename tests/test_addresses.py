@@ -65,6 +65,16 @@ class NetworksTests(SynchronousTestCase):
         self.assertTrue(Networks.parse("unix"))
         self.assertTrue(LOOPBACK)
 
+    def test_everybody(self) -> None:
+        """All addresses of a kind are everybody's."""
+        for text, everybody in (
+            ("0.0.0.0/0", True),
+            ("10.0.0.0/8,::/0", True),
+            ("10.0.0.0/8,unix", False),
+            ("", False),
+        ):
+            self.assertEqual(Networks.parse(text).everybody, everybody, text)
+
     def test_equal(self) -> None:
         """Two are equal that have the same, however it was written."""
         self.assertEqual(Networks.parse("10.0.0.0/8,unix"), Networks.parse("unix,10.0.0.0/8"))

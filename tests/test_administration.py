@@ -201,14 +201,34 @@ class SecureTests(StoreTests):
         return made
 
     def test_zeroed(self) -> None:
-        """The bytes of a message that was removed are in no file of the database."""
+        """The bytes of messages and accounts that were removed are in no file of the database."""
         self.add_users("alice", "bob")
+        key = self.key_of("alice")
         self.append(named("a1", "quokka" * 100))
-        Administration(self.store.engine).remove_messages("alice")
-        with self.store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        administration = Administration(self.store.engine)
+        administration.remove_messages("alice")
+        administration.remove_user("alice", NOW)
+        self.assertTrue(administration.empty_log())
         path = Path(str(self.store.engine.url.database))
         files = list(path.parent.glob(f"{path.name}*"))
         self.assertIn(path, files)
         for file in files:
-            self.assertNotIn(b"quokka", file.read_bytes(), file)
+            for removed in (b"quokka", key):
+                self.assertNotIn(removed, file.read_bytes(), file)
+
+    def key_of(self, user_id: str) -> bytes:
+        (user,) = (u for u in self.store.all_users() if u.user_id == user_id)
+        return user.public_key.encode()
+
+    def test_somebody_reads(self) -> None:
+        """Who reads what was there before keeps it in the log, and that is said."""
+        self.patch(database, "_BUSY", 1)
+        engine = database.make_engine(self.store.engine.url)
+        self.addCleanup(engine.dispose)
+        self.add_users("alice", "bob")
+        with self.store.engine.connect() as reader:
+            reader.execute(sa.select(database.users)).all()
+            administration = Administration(engine)
+            administration.remove_user("alice", NOW)
+            self.assertFalse(administration.empty_log())
+        self.assertTrue(administration.empty_log())

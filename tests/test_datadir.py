@@ -171,6 +171,14 @@ class CertificateTests(_DataTests):
             private = serialization.load_pem_private_key(key.read_bytes(), None)
             self.assertEqual(private.public_key(), public)
 
+    def test_junk(self) -> None:
+        """One that cannot be read is not replaced; the error says which file it is."""
+        certificate, _ = self.directory.certificate(NOW)
+        certificate.write_bytes(b"junk")
+        error = self.assertRaises(OSError, self.directory.certificate, NOW)
+        self.assertIn(str(certificate), str(error))
+        self.assertEqual(certificate.read_bytes(), b"junk")
+
     def names(self) -> tuple[list[str], list[str]]:
         extension = self.load().extensions.get_extension_for_class(x509.SubjectAlternativeName)
         dns = extension.value.get_values_for_type(x509.DNSName)

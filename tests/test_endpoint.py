@@ -85,6 +85,11 @@ class PlainTests(_EndpointTests):
         ):
             self.assertEqual(self.listens(text), [expected])
 
+    def test_backlog(self) -> None:
+        """Thousands may come at once, and none of them has to try again."""
+        self.listening(endpoint.plain_endpoint(self.reactor, ":8080"))
+        self.assertEqual([backlog for _, _, backlog, _ in self.reactor.tcpServers], [4096])
+
     def test_string(self) -> None:
         """A Twisted endpoint string is taken as it is."""
         self.assertEqual(self.listens("tcp:81:interface=10.0.0.1"), [(81, "10.0.0.1")])

@@ -15,7 +15,7 @@ from unittest import mock
 from aiofastnet import ssl_transport  # type: ignore[attr-defined]
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 from twisted.internet import defer, reactor
 from twisted.internet.error import CannotListenError, ConnectionDone
@@ -25,7 +25,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.conformance import FAST, EndpointTests, OnUvloop, Peer, Recorder, aside, client_context
-from wschat import fasttls
+from wschat import addresses, fasttls
 
 
 class ParserTests(SynchronousTestCase):
@@ -91,13 +91,12 @@ def echo(server: Recorder) -> None:
     server.on_data = answer
 
 
-def client_certificate(pem: Path) -> int:
+def own_certificate(pem: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> int:
     """Write a certificate that vouches for itself, and its key, to a file; its serial number."""
-    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 7)
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -147,6 +146,25 @@ if FAST:
                 self.assertFalse(reused)
                 self.assertEqual((await aside(come, session))[1], True, version)
 
+        async def test_another_certificate(self) -> None:
+            """One that takes its place is shown whatever the kinds of their keys, and no other."""
+            context = fasttls.server_context(str(self.key), str(self.certificate))
+            endpoint = fasttls.FastTLSEndpoint(reactor, 0, context, interface="127.0.0.1")
+            port = await endpoint.listen(self.factory)
+            self.addCleanup(port.stopListening)
+            address = "127.0.0.1", port_of(port)
+            keys = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+            for key in keys:
+                pem = Path(self.mktemp())
+                serial = own_certificate(pem, key)
+                endpoint.show(pem, pem)
+                peer = await aside(Peer, address, client_context())
+                self.peers.append(peer)
+                tls: Any = peer.socket
+                shown = x509.load_der_x509_certificate(tls.getpeercert(True))
+                self.assertEqual(shown.serial_number, serial)
+                self.assertEqual(tls.selected_alpn_protocol(), "http/1.1")
+
         async def test_no_renegotiation(self) -> None:
             """A peer cannot make us shake hands again and again."""
             address = self.address
@@ -170,7 +188,7 @@ if FAST:
         async def test_peer_certificate(self) -> None:
             """What a peer that is asked for a certificate shows can be read."""
             pem = Path(self.mktemp())
-            serial = client_certificate(pem)
+            serial = own_certificate(pem, ec.generate_private_key(ec.SECP256R1()))
             context = fasttls.server_context(str(self.key), str(self.certificate))
             context.load_verify_locations(pem)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -190,6 +208,34 @@ if FAST:
             with await aside(silent, address) as peer:
                 self.assertTrue(await aside(ended, peer))
             self.assertEqual(self.factory.made, [])
+
+        async def test_unfinished_of_an_address(self) -> None:
+            """One address cannot have all the places of the unfinished."""
+            self.patch(fasttls, "HANDSHAKE_TIMEOUT", 600.0)
+            self.patch(addresses, "counted", lambda address: "everybody's")
+            address = await self.limited(8)
+            first = await aside(silent, address)
+            second = await aside(silent, address)
+            refused = await aside(silent, address)
+            self.assertTrue(await aside(ended, refused))
+            first.close()
+            await self.let_in(address)
+            self.patch(addresses, "counted", lambda address: None)  # this host
+            others = [await aside(silent, address) for _ in range(4)]
+            await self.let_in(address)
+            for peer in (second, refused, *others):
+                peer.close()
+
+        async def let_in(self, address: tuple[str, int]) -> None:
+            """Somebody who shakes hands comes in, if need be when who was there is gone."""
+            while True:
+                try:
+                    peer = await aside(Peer, address, client_context())
+                except OSError:
+                    continue
+                self.peers.append(peer)
+                await self.factory.connection()
+                return
 
         async def test_unfinished(self) -> None:
             """Only so many may be unfinished: the next one is let in when one of them goes."""

@@ -21,7 +21,7 @@ from tests.support import (
 )
 from wschat.addresses import Networks
 from wschat.codes import CloseCode
-from wschat.identity import decode_base64
+from wschat.identity import PrivateKey, decode_base64
 
 ORIGIN = "https://chat.example"
 
@@ -263,10 +263,14 @@ class LogTests(ServerTests):
         challenge = self.server.request("POST", "/auth/login", {"user_id": "alice"}).json
         body = {"user_id": "alice", "signature": "c2lnbmF0dXJl"}
         self.server.request("POST", "/auth/login?verify=true", body)
+        keys = [PrivateKey.generate().public_key for _ in range(2)]
+        for key in (*keys, "a2V5"):
+            body = {"user_id": "charlie", "public_key": key, "x25519_public_key": keys[0]}
+            self.server.request("POST", "/auth/register", body)
         alice.send(0x2, b"a private word")
         self.server.factory.close_all(CloseCode.SHUTDOWN)
         written = self.written()
-        for secret in ("private word", challenge["challenge"], "c2lnbmF0dXJl"):
+        for secret in ("private word", challenge["challenge"], "c2lnbmF0dXJl", *keys, "a2V5"):
             self.assertNotIn(secret, written)
 
     def test_security_events(self) -> None:

@@ -195,6 +195,8 @@ class HubTests(SynchronousTestCase):
 
         self.assertEqual([allowed("alice", now) for now in (0, 1, 9)], [20, 10, 20])
         self.assertEqual(allowed("bob", 9), 20)
+        error = self.assertRaises(Refused, self.hub.count, "bob", 9)
+        self.assertEqual((error.code, error.wait), (ErrorCode.RATE_LIMITED, 100))
 
     def test_bytes(self) -> None:
         """Bytes have a rate of their own: ten seconds' at once, each user for themselves."""

@@ -58,3 +58,11 @@ class SecurityTests(SynchronousTestCase):
         self.now += 2
         self.security.refused("websocket", "The token is not valid.", "203.0.113.5")
         self.assertEqual(len(self.events), 33)
+
+    def test_floods_of_a_network(self) -> None:
+        """Nor do the addresses of IPv6 that one host has; who comes by a Unix socket has none."""
+        for number in range(1000):
+            self.security.refused("login", "Unknown user.", f"2001:db8::{number:x}")
+        self.assertEqual(len(self.events), 30)
+        self.security.refused("login", "Unknown user.", "")
+        self.assertEqual(len(self.events), 31)

@@ -520,7 +520,6 @@ class FailureTests(_ServerTests):
             {"database": str(file)},
             {"database": str(file.parent)},
             {"database": "postgresql+psycopg://user:secret@127.0.0.1:1/none?connect_timeout=2"},
-            {"database": "postgresql+psycopg://user:secret@host:notaport/none"},
             {"listen": "tcp:abc"},
             {"commands": "no_such_module"},
             {"security_log_file": str(file.parent)},

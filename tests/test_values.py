@@ -78,6 +78,7 @@ RIGHT: dict[Callable[[str], Any], dict[str, Any]] = {
         for text in (
             *("", "/srv/chat.db", "sqlite:///x.db"),
             *("postgresql+psycopg://u:p@h/d", "postgresql+psycopg:///d"),
+            *("postgresql+psycopg://u:p%40/?q@[::1]:5432/d?host=/run&user=a@b",),
         )
     },
 }
@@ -118,6 +119,9 @@ WRONG: dict[Callable[[str], Any], tuple[str, ...]] = {
     values.database: (
         *("postgresql://host/db", "postgresql+asyncpg://host/db", "sqlite://x", "://"),
         *("mysql+x://h/d", ":memory:", "sqlite:///:memory:"),
+        # What would be a host, in the error that it is not there, may be part of a password.
+        *("postgresql+psycopg://u:p@q@h/d", "postgresql+psycopg://u:p@q:r@h/d"),
+        *("postgresql+psycopg://u@h:port/d", "postgresql+psycopg://u@[::1/d"),
     ),
 }
 

@@ -150,7 +150,9 @@ class TableTests(WebTests):
 
     def test_elsewhere(self) -> None:
         """Every other path is a 404, whatever the method."""
-        for path in ("/", "/auth", "/auth/", "/nothing", "/health2", "/auth/users", "/auth/x/y"):
+        files = ("/../jwt-secret", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%2fjwt-secret")
+        paths = ("/", "/auth", "/auth/", "/nothing", "/health2", "/auth/users", "/auth/x/y")
+        for path in (*paths, *files):
             for method in ("GET", "POST", "BREW"):
                 self.check(self.server.request(method, path), 404)
 
@@ -202,12 +204,16 @@ class RateTests(WebTests):
         self.check(self.answer("198.51.100.1"), 429)
 
     def test_one_address_in_two_spellings(self) -> None:
-        """An IPv4 peer is the same when it comes in over IPv6."""
+        """An IPv4 peer is the same when it comes in over IPv6, and so is all of a /64."""
         self.server.add_user("alice")
         for _ in range(3):
             self.check(self.login("198.51.100.1"), 200)
             self.check(self.login("::ffff:198.51.100.1"), 200)
         self.check(self.login("198.51.100.1"), 429)
+        for number in range(6):
+            self.check(self.login(f"2001:db8::{number}:1"), 200)
+        self.check(self.login("2001:db8::1"), 429)
+        self.check(self.login("2001:db8:0:1::1"), 200)
 
     def test_registrations(self) -> None:
         """Registrations have a limit of their own."""

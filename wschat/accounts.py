@@ -33,7 +33,6 @@ ROTATION_SKEW: Final = 300.0
 _CHALLENGE_BYTES: Final = 32
 _MAX_ROTATIONS: Final = rotation.MOST
 _CHALLENGES_PER_USER: Final = 64
-_USERNAME_LENGTH: Final = 256
 _ALGORITHM: Final = "HS256"
 
 
@@ -350,16 +349,12 @@ def _checked(wanted: Registration, now: float) -> User:
             HTTPStatus.BAD_REQUEST,
             "user_id must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not a reserved name.",
         )
-    if len(wanted.username) > _USERNAME_LENGTH or not wanted.username.isprintable():
-        raise AccountError(
-            HTTPStatus.BAD_REQUEST,
-            f"username must be at most {_USERNAME_LENGTH} printable characters.",
-        )
     try:
+        identity.check_username(wanted.username)
         identity.check_public_key(wanted.public_key)
         if wanted.x25519_public_key:
             identity.check_x25519_public_key(wanted.x25519_public_key)
-    except identity.BadKey as error:
+    except (identity.BadName, identity.BadKey) as error:
         raise AccountError(HTTPStatus.BAD_REQUEST, str(error)) from None
     return User(
         wanted.user_id,

@@ -73,6 +73,11 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks) or self._unix
 
+    @property
+    def everybody(self) -> bool:
+        """Whether all addresses are in them, of IPv4 or of IPv6."""
+        return any(network.prefixlen == 0 for network in self._networks)
+
     def __contains__(self, address: str) -> bool:
         if not address:
             return self._unix

@@ -49,7 +49,7 @@ class Administration:
     def _change(self, user_id: str, now: float) -> Iterator[sa.Connection]:
         """A transaction in which a user is changed, and servers are told of it."""
         users, changes = database.users, database.user_changes
-        with self._dialect.transaction() as connection:
+        with self._removing() as connection:
             theirs = sa.select(users.c.user_id).where(users.c.user_id == user_id)
             if connection.execute(theirs).one_or_none() is None:
                 raise NoSuchUser(user_id)
@@ -86,12 +86,16 @@ class Administration:
         return User(*row)
 
     def add(self, user: User, now: float) -> None:
-        """Make an account.  Raises `Refused` for a name or key that is none, or a taken id."""
+        """Make an account.  Raises `Refused` for names and keys that are none, or a taken id."""
         if not wire.valid_user_id(user.user_id):
             raise Refused(
                 f"{user.user_id!r} cannot be a user id: 1 to 64 characters of A-Z a-z 0-9 . _ -, "
                 "and no reserved name."
             )
+        try:
+            identity.check_username(user.username)
+        except identity.BadName as error:
+            raise Refused(str(error)) from None
         _check_keys(user.public_key, user.x25519_public_key)
         try:
             with self._dialect.transaction() as connection:
@@ -188,6 +192,19 @@ class Administration:
         with self._change(user_id, now) as connection:
             for table in (database.sessions, database.cursors, database.users):
                 connection.execute(sa.delete(table).where(table.c.user_id == user_id))
+
+    def empty_log(self) -> bool:
+        """
+        Have SQLite carry its log out, which has what was removed; whether it is empty now.
+
+        It is not while somebody reads what was there before.  PostgreSQL sees
+        to its own.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with self._engine.connect() as connection:
+            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        return not row[0]
 
     @contextlib.contextmanager
     def _removing(self) -> Iterator[sa.Connection]:

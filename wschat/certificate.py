@@ -59,7 +59,7 @@ class Certificate:
         """
         Have another TLS implementation take the files, now and whenever they are read anew.
 
-        An `ssl.SSLContext`'s `load_cert_chain` is such a callable.
+        `wschat.fasttls.FastTLSEndpoint.show` is such a callable.
         """
         adopt(self.chain, self.key)
         self._others.append(adopt)

@@ -170,7 +170,12 @@ def make_certificate(directory: Path, now: datetime.datetime) -> tuple[Path, Pat
 
 
 def _valid(certificate: Path, now: datetime.datetime) -> bool:
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc > now
+    try:
+        read = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except ValueError:
+        text = "Is no certificate; remove it, and one is made"
+        raise OSError(errno.EINVAL, text, str(certificate)) from None
+    return read.not_valid_after_utc > now
 
 
 def _this_host() -> list[str]:

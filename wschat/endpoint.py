@@ -20,6 +20,10 @@ from wschat import fasttls
 from wschat.certificate import Certificate
 from wschat.values import split_address
 
+#: Connections that may wait to be accepted: Twisted's 50 have the rest of a crowd try again after
+#: a second, and after three more.
+_BACKLOG: Final = 4096
+
 #: Sockets that somebody else has opened for the TLS listener.
 _INHERITED: Final = ("systemd:", "fd:")
 
@@ -46,7 +50,8 @@ def _tcp(text: str) -> str:
     if address is None:
         return text
     host, port = address
-    return f"tcp:{port}:interface={quoteStringArgument(host or _any_interface())}"
+    interface = quoteStringArgument(host or _any_interface())
+    return f"tcp:{port}:interface={interface}:backlog={_BACKLOG}"
 
 
 def _endpoint(reactor: IReactorCore, string: str) -> IStreamServerEndpoint:
@@ -87,7 +92,7 @@ def _fast_endpoint(
 ) -> IStreamServerEndpoint:
     key, chain = (quoteStringArgument(str(path)) for path in (certificate.key, certificate.chain))
     made: Any = _endpoint(reactor, f"{string}:privateKey={key}:certKey={chain}")
-    certificate.followed_by(made.context.load_cert_chain)
+    certificate.followed_by(made.show)
     return cast("IStreamServerEndpoint", made)
 
 

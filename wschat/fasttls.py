@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet import defer, tcp
@@ -29,6 +30,8 @@ from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from wschat import addresses
+from wschat.limits import Occupancy
 from wschat.transport import FastTransport
 
 #: How long a peer may take to shake hands, and to answer the end of TLS; seconds.
@@ -48,6 +51,10 @@ _BACKLOG: Final = 4096
 #: in, mostly short, is read in small steps, and what goes out, often joined, a record at once.
 _IN_BYTES: Final = 4096
 _OUT_BYTES: Final = 16384
+
+#: Which part of them may be one address's, so that whoever connects and says nothing, again and
+#: again, keeps nobody else out.
+_SHARE: Final = 4
 
 #: How long nothing is accepted when there is no descriptor for it, in seconds.
 _BREATH: Final = 1.0
@@ -126,11 +133,24 @@ class FastTLSEndpoint:
         """`unfinished` is how many connections may be neither let in nor refused."""
         self._reactor = reactor
         self._port = port
-        #: What new connections begin with; it can be given another certificate.
-        self.context = context
+        self._context = context
         self._interface = interface
         self._backlog = backlog
         self._unfinished = unfinished
+        self._offered: list[str] = []
+        self._listening: list[FastTLSPort] = []
+
+    def show(self, certificate: Path, private_key: Path) -> None:
+        """Show this certificate to who connects from now on.  Raises `OSError`, of its files."""
+        # In the same context it would be beside the old one, if their keys are of two kinds.
+        self._context = server_context(str(private_key), str(certificate))
+        self._offer()
+
+    def _offer(self) -> None:
+        if self._offered:
+            self._context.set_alpn_protocols(self._offered)
+        for port in self._listening:
+            port.context = self._context
 
     def listen(self, protocolFactory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
         """Listen; fails with `CannotListenError`."""
@@ -138,10 +158,11 @@ class FastTLSEndpoint:
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
         if IProtocolNegotiationFactory.providedBy(factory):
-            offered = factory.acceptableProtocols()
-            self.context.set_alpn_protocols([protocol.decode() for protocol in offered])
+            self._offered = [protocol.decode() for protocol in factory.acceptableProtocols()]
         port = FastTLSPort(self._port, factory, self._backlog, self._interface, self._reactor)
-        port.context, port.unfinished = self.context, self._unfinished
+        port.unfinished = self._unfinished
+        self._listening.append(port)
+        self._offer()
         port.startListening()
         return port
 
@@ -149,12 +170,14 @@ class FastTLSEndpoint:
 class _Handshake:
     """Whom aiofastnet tells that a handshake has ended, well or not: as much of a future."""
 
-    __slots__ = ("_ended", "transport")
+    __slots__ = ("_ended", "host", "transport")
 
     transport: Any
 
-    def __init__(self, ended: Callable[[_Handshake], None]) -> None:
+    def __init__(self, ended: Callable[[_Handshake], None], host: str | None) -> None:
+        """`host` is what it counts for; None for this host."""
         self._ended = ended
+        self.host = host
 
     def done(self) -> bool:
         return False
@@ -186,6 +209,7 @@ class FastTLSPort(tcp.Port):
         self._loop: asyncio.AbstractEventLoop = self.reactor._asyncioEventloop
         self._connection = ssl_transport.SSLTransport_Socket
         self._shaking: set[_Handshake] = set()
+        self._places = Occupancy(max(1, self.unfinished // _SHARE), self.unfinished)
         self._waiting: deque[FastTransport] = deque()
         self._resting = False
         super().startListening()
@@ -197,7 +221,7 @@ class FastTLSPort(tcp.Port):
                 self._rest()
                 return
             try:
-                accepted, _address = self.socket.accept()
+                accepted, address = self.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -207,7 +231,11 @@ class FastTLSPort(tcp.Port):
                 self._rest()
                 self.reactor.callLater(_BREATH, self._accept_again)
                 return
-            self._shake_hands(accepted)
+            host = addresses.counted(addresses.normal(address[0]))
+            if self._places.room(host):
+                self._shake_hands(accepted, host)
+            else:
+                accepted.close()
 
     def _rest(self) -> None:
         self._resting = True
@@ -218,9 +246,9 @@ class FastTLSPort(tcp.Port):
             self._resting = False
             self.startReading()
 
-    def _shake_hands(self, accepted: socket.socket) -> None:
+    def _shake_hands(self, accepted: socket.socket, host: str | None) -> None:
         accepted.setblocking(False)
-        handshake = _Handshake(self._shaken)
+        handshake = _Handshake(self._shaken, host)
         try:
             handshake.transport = self._connection(
                 self._loop,
@@ -239,9 +267,12 @@ class FastTLSPort(tcp.Port):
             accepted.close()
         else:
             self._shaking.add(handshake)
+            self._places.enter(host)
 
     def _shaken(self, handshake: _Handshake) -> None:
-        self._shaking.discard(handshake)
+        if handshake in self._shaking:
+            self._shaking.discard(handshake)
+            self._places.leave(handshake.host)
         self._accept_again()
 
     def _wait(self, transport: FastTransport) -> None:

@@ -234,8 +234,8 @@ class ChatRequest(Request):
         self._body_size += len(data)
         if self._body_size <= MAX_BODY:
             super().handleContentChunk(data)
-        elif self._body_size > self._PATIENCE:
-            self.channel.loseConnection()
+        elif self._body_size > self._PATIENCE:  # over TLS an end in good order is waited for
+            cast("ChatChannel", self.channel).transport.abortConnection()
 
     def render(self, resrc: IResource) -> None:
         """Set what every answer has, and answer what no resource needs to see."""
@@ -306,9 +306,15 @@ class ChatChannel(HTTPChannel):
         super().loseConnection()
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
 
+    def requestDone(self, request: Request) -> None:
+        """Go on with the next one, unless nobody reads the answers: they would fill the memory."""
+        if self._waitingForTransport and (self._dataBuffer or self._buffer):
+            self.persistent = False
+        super().requestDone(request)
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """Nobody waits for a line that may have no end; Twisted would, as long as it comes."""
-        self.loseConnection()
+        self.transport.abortConnection()
 
     def resetTimeout(self) -> None:
         """Nothing: who sends a byte now and then does not get more time for a request."""

@@ -26,9 +26,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 
+_USERNAME_LENGTH: Final = 256
 _X25519_PREFIX: Final = b"X25519-from-Ed25519:"
 _AES_NONCE_BYTES: Final = 12
 _BOX_NONCE_BYTES: Final = 24
+
+
+class BadName(ValueError):
+    """A text cannot be the name that a user shows; the message says what can be one."""
 
 
 class BadKey(ValueError):
@@ -96,6 +101,12 @@ def _key_bytes(text: str, size: int, name: str) -> bytes:
         return decode_base64(text, size)
     except ValueError:
         raise BadKey(f"{name} is not base64 of {size} bytes.") from None
+
+
+def check_username(text: str) -> None:
+    """Raise `BadName` unless `text` can be shown, in a line, as a user's name."""
+    if len(text) > _USERNAME_LENGTH or not text.isprintable():
+        raise BadName(f"username must be at most {_USERNAME_LENGTH} printable characters.")
 
 
 def check_public_key(text: str) -> None:

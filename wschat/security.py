@@ -13,7 +13,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from wschat import wire
+from wschat import addresses, wire
 from wschat.limits import KeyedLimiter
 
 #: Refusals of one address that are written down: so many at once, and so many a second.
@@ -38,7 +38,7 @@ class Security:
 
     def refused(self, event: str, reason: str, address: str, user_id: str = "") -> None:
         """Somebody did not come in; `reason` is what they were told, `user_id` who they say."""
-        if not self._refusals.allow(address, self._wall()):
+        if not self._refusals.allow(addresses.one_host(address), self._wall()):
             return
         who = user_id if wire.valid_user_id(user_id) else ""
         log.warn(

@@ -22,6 +22,12 @@ _SIZE_UNITS: Final = {"": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+")
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})")
 
+#: Only one @: SQLAlchemy takes what is between two for a part of the host, and tells it in errors.
+_POSTGRESQL: Final = re.compile(
+    r"postgresql\+psycopg://(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^@/?:\[\]]*)(?::\d{1,5})?"
+    r"(?:/[^@?]*)?(?:\?.*)?"
+)
+
 #: What a Twisted server endpoint's string begins with.
 _ENDPOINT_KINDS: Final = frozenset(
     {"ssl", "fasttls", "tcp", "tcp4", "tcp6", "unix", "systemd", "fd"}
@@ -168,7 +174,7 @@ def http_listener(text: str) -> str:
 
 def database(text: str) -> str:
     """A path, or the URL of an SQLite file or of a PostgreSQL database (SQLAlchemy's psycopg)."""
-    url = text.startswith(("sqlite:///", "postgresql+psycopg://"))
+    url = text.startswith("sqlite:///") or _POSTGRESQL.fullmatch(text)
     if ":memory:" in text or ("://" in text and not url):
         raise ValueError(text)
     return text

@@ -124,6 +124,26 @@ class BackupTests(AdminTests):
         left = {p.name for p in self.data_dir.iterdir() if not p.name.endswith(("-wal", "-shm"))}
         self.assertEqual(left, {"wschat.sqlite3", "jwt-secret", "lock"})
 
+    def test_no_database_of_this_version(self) -> None:
+        """Nothing is replaced by an empty file, another program's database, or a newer one."""
+        self.does("backup", str(self.target))
+        path = self.target / "wschat.sqlite3"
+        with closing(sqlite3.connect(path)) as newer, newer:
+            newer.execute("UPDATE alembic_version SET version_num = '9999'")
+        self.assertIn("9999", self.fails("restore", str(self.target), "--replace"))
+        path.write_bytes(b"")
+        self.assertIn("no messages", self.fails("restore", str(self.target), "--replace"))
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("CREATE TABLE messages (id INTEGER)")
+        self.assertIn("no messages", self.fails("restore", str(self.target), "--replace"))
+        self.assertEqual(self.messages(self.data_dir / "wschat.sqlite3"), ["a1"])
+
+    def test_onto_itself(self) -> None:
+        """The data directory is no backup of itself."""
+        self.stop()
+        self.assertIn("itself", self.fails("restore", str(self.data_dir), "--replace"))
+        self.assertEqual([p.name for p in self.data_dir.glob("*.replaced-*")], [])
+
     def test_damaged_is_replaced(self) -> None:
         """A database that cannot even be read is put aside as well."""
         self.does("backup", str(self.target))

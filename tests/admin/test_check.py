@@ -186,6 +186,11 @@ class CheckTests(AdminTests):
             ("--login-rate, --registration-rate", {"login_rate": "1e6"}, [Grade.WEAK]),
             ("--token-lifetime", {"token_lifetime": "30d"}, [Grade.WEAK]),
             ("--token-lifetime", {"token_lifetime": "7d"}, []),
+            ("--trusted-proxies", {"trusted_proxies": "127.0.0.1,0.0.0.0/0"}, [Grade.BAD]),
+            ("--trusted-proxies", {"trusted_proxies": "::/0"}, [Grade.BAD]),
+            ("--trusted-proxies", {"trusted_proxies": "10.0.0.0/8,unix"}, []),
+            ("--metrics-from", {"metrics_from": "0.0.0.0/0"}, [Grade.WEAK]),
+            ("--metrics-from", {}, []),
         ):
             self.assertEqual(self.grades(about, **options), grades, options)
 

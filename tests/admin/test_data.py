@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import sqlalchemy as sa
+
 from tests.admin.support import AdminTests
 from tests.stores import named
 from tests.support import NOW
+from wschat import database
 from wschat.datadir import DataDirectory
 
 
@@ -62,3 +65,20 @@ class DataTests(AdminTests):
             (line,) = self.does("forget", "alice", "--yes")
         self.assertTrue(line.startswith("alice and 3 messages are gone"), line)
         self.assertEqual(self.slept, [2.5, 2.5])
+
+    def test_forgotten_by_the_files(self) -> None:
+        """A server that runs has the database open: what is removed is not even in its log."""
+        batch = [named("a2", "quokka " * 20)]
+        self.successResultOf(self.kept.append(batch, {}, (), NOW))
+        with DataDirectory(self.data_dir).hold():
+            self.does("forget", "alice", "--yes")
+            for file in self.data_dir.glob("wschat.sqlite3*"):
+                self.assertNotIn(b"quokka", file.read_bytes(), file)
+
+    def test_somebody_reads(self) -> None:
+        """While somebody reads, the log stays as it is, which is said."""
+        self.patch(database, "_BUSY", 1)
+        with self.kept.engine.connect() as reader:
+            reader.execute(sa.select(database.messages)).all()
+            _, line = self.does("forget", "alice", "--yes")
+        self.assertIn("log", line)

@@ -71,3 +71,19 @@ class TokenTests(AdminTests):
         over = jwt.encode({"user_id": "alice", "exp": 1}, self.secret, "HS256")
         self.assertIn("has ended", self.wschat("token", "inspect", over).error)
         self.assertIn("no token", self.fails("token", "inspect", "junk"))
+
+    def test_inspect_whatever_it_claims(self) -> None:
+        """What a stranger's token claims is shown, but does not control the terminal."""
+        for claim, shown in (
+            ({"exp": 1e300}, "exp: 1e+300"),
+            ({"iat": -1e12}, "iat: -1000000000000.0"),
+            ({"user_id": "\x1b[31mbob\n"}, r"user_id: '\x1b[31mbob\n'"),
+            ({"\x1b[2J": 1}, r"'\x1b[2J': 1"),
+        ):
+            ended = self.wschat("token", "inspect", jwt.encode(claim, "x" * 32, "HS256"))
+            self.assertEqual((ended.status, ended.lines), (1, [shown]))
+            self.assertEqual(ended.error, "wschat: The token is not valid.\n")
+
+    def test_inspect_no_text(self) -> None:
+        """Bytes that are no text are no token."""
+        self.assertIn("no token", self.fails("token", "inspect", "\udcff\udcfe.x.y"))

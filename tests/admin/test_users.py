@@ -56,6 +56,9 @@ class UserTests(AdminTests):
         self.fails("user", "add", "bob", "--public-key", "junk")
         for verb in ("disable", "enable", "kick"):
             self.assertIn("'nobody'", self.fails("user", verb, "nobody"))
+        for name in ("\x1b[31mbob", "b\nc", "x" * 257):
+            error = self.fails("user", "add", "bob", "--public-key", key, "--username", name)
+            self.assertIn("printable", error)
         self.assertIn("'nobody'", self.fails("user", "reset-key", "nobody", "--make-key"))
         self.assertEqual(self.wschat("user", "add", "bob").status, 2)
         self.assertEqual(self.wschat("user").status, 2)

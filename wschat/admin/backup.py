@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import alembic.util
 import sqlalchemy as sa
 
 from wschat import database, statements, wire
@@ -122,6 +123,8 @@ def restore(context: Context, arguments: Namespace) -> None:
     file, source = _file(context), arguments.directory
     if not (source / _DATABASE).is_file():
         raise Failed(f"{str(source)!r} is no backup: it has no {_DATABASE}.")
+    if source.resolve() == context.config.data_dir.resolve():
+        raise Failed(f"{str(source)!r} is the data directory itself.")
     directory = DataDirectory(context.config.data_dir)
     try:
         held = directory.hold(alone=True)
@@ -133,6 +136,7 @@ def restore(context: Context, arguments: Namespace) -> None:
         new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
         try:
             _copy_database(source / _DATABASE, new)
+            _bring_up_to_date(new)
             _skip_ids(new)
             kept = _put_aside(file, context) if file.exists() else None
             new.rename(file)
@@ -148,15 +152,28 @@ def restore(context: Context, arguments: Namespace) -> None:
         context.say(f"{kept}: what was there before")
 
 
+def _bring_up_to_date(path: Path) -> None:
+    """The schema of an older version becomes this one's.  Raises `Failed` for any other."""
+    engine = database.make_engine(sa.URL.create("sqlite", database=str(path)))
+    found, ours = database.revisions(engine)
+    if found is None:
+        raise Failed("The backup's database has no messages of wschat in it.")
+    try:
+        database.migrate(engine)
+    except alembic.util.CommandError:
+        raise Failed(f"The backup's schema is {found}, newer than this wschat's {ours}.") from None
+    finally:
+        engine.dispose()
+
+
 def _skip_ids(path: Path) -> None:
     """
-    Bring the schema up to date, and go on with ids that were never given.
+    Go on with ids that were never given.
 
     Clients remember how far they are; messages that got the same ids as those
     that are lost would be taken for them.
     """
     engine = database.make_engine(sa.URL.create("sqlite", database=str(path)))
-    database.migrate(engine)
     with engine.execution_options(writes=True).begin() as connection:
         through = statements.head(connection) + _GAP
         row = {"topic": wire.SERVER, "through": through}  # a topic that nobody reads

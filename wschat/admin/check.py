@@ -259,6 +259,11 @@ def _limits(context: Context, names: list[str]) -> Iterator[Finding]:
     if settings.token_lifetime > _WEEK:
         text = f"a token that is stolen is good for {settings.token_lifetime / 86400:.0f} days"
         yield Finding("--token-lifetime", Grade.WEAK, text)
+    if settings.trusted_proxies.everybody:
+        text = "whoever says so has another address: no limit by address holds"
+        yield Finding("--trusted-proxies", Grade.BAD, text)
+    if settings.metrics_from.everybody:
+        yield Finding("--metrics-from", Grade.WEAK, "everybody can read how the server does")
     who = "anybody may" if settings.registration == "open" else "nobody can"
     yield Finding("--registration", Grade.GOOD, f"{who} make an account")
     worst = settings.max_connections * settings.outbox_bytes / 2**30

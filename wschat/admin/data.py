@@ -48,3 +48,5 @@ def forget(context: Context, arguments: Namespace) -> None:
     time.sleep(wait)
     removed += administration.remove_messages(user_id)
     context.say(f"{user_id} and {removed} messages are gone; backups still have them")
+    if not administration.empty_log():
+        context.say("the database's log may have them until the server is stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -67,19 +68,25 @@ def create(context: Context, arguments: Namespace) -> None:
 def inspect(context: Context, arguments: Namespace) -> None:
     """Print what is in a token; it ends with 1 when the server would not take it."""
     from_input = arguments.token == "-"  # noqa: S105  # it is none
-    token = (sys.stdin.readline() if from_input else arguments.token).strip()
     accounts = _accounts(context, context.config.token_lifetime)
     try:
+        token = (sys.stdin.readline() if from_input else arguments.token).strip()
         claims = jwt.decode(token, options={"verify_signature": False, "verify_exp": False})
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, UnicodeError) as error:
         raise Failed(f"It is no token: {error}") from None
     for name, value in claims.items():
         shown = value
         if name in ("iat", "exp") and isinstance(value, int | float):
-            shown = wire.format_time(value)
-        context.say(f"{name}: {shown}")
+            with contextlib.suppress(ValueError, OverflowError):  # no time that there is
+                shown = wire.format_time(value)
+        context.say(f"{_printable(name)}: {_printable(str(shown))}")
     try:
         accounts.authenticate(token, context.now)
     except AccountError as error:
         raise Failed(error.text) from None
     context.say("The server takes it.")
+
+
+def _printable(text: str) -> str:
+    """What a stranger may have written, such that a terminal shows it and nothing more."""
+    return text if text.isprintable() else ascii(text)
