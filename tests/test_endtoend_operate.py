@@ -228,9 +228,13 @@ class LimitsTests(OperateTests):
         await together(*(p.until(lambda p=p: p.client.connected) for p in (alice, bob)))  # type: ignore[misc]
         file.write_text("message-rate = [")
         await self.sees(server.process, "--config-file is as it was:")
-        file.write_text("message-rate = 1000\nmessage-burst = 2000\nretention-days = 9\n")
+        file.write_text(
+            "message-rate = 1000\nmessage-burst = 2000\n"
+            "byte-rate = '9MiB'\nmax-connections-per-host = 9\nretention-days = 9\n"
+        )
         server.process.signal("HUP")
-        await self.sees(server.process, "changed: message-rate, message-burst")
+        changed = "message-rate, message-burst, byte-rate, max-connections-per-host"
+        await self.sees(server.process, f"changed: {changed}")
         await self.sees(server.process, "not before a restart: retention-days")
         # Told on a new connection: now, and not at six messages a minute.
         again = self.someone(server, "alice", "again")

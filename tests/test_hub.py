@@ -210,6 +210,21 @@ class HubTests(SynchronousTestCase):
         error = self.assertRaises(Refused, hub.count, "alice", 0.5, 1)
         self.assertEqual(error.wait, 1)
 
+    def test_other_limits(self) -> None:
+        """From now on others hold, with a rate of bytes or without one."""
+        hub = Hub({"alice"}, 1e6, 1e6)
+        hub.set_limits(1e6, 1e6, 100)
+        hub.count("alice", 0, 1000)
+        self.assertRaises(Refused, hub.count, "alice", 0, 100)
+        hub.set_limits(1e6, 1e6, 1000)
+        hub.count("alice", 100, 10_000)
+        error = self.assertRaises(Refused, hub.count, "alice", 100, 500)
+        self.assertEqual(error.wait, 500)
+        hub.set_limits(1, 3, None)
+        for _ in range(3):
+            hub.count("alice", 200, 10**9)
+        self.assertRaises(Refused, hub.count, "alice", 200, 1)
+
     def test_longer_than_the_rate(self) -> None:
         """A message that is longer than all that may come at once has to wait, not for ever."""
         hub = Hub({"alice"}, 1e6, 1e6, byte_rate=1000)

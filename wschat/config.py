@@ -268,6 +268,7 @@ SETTINGS: Final = (
         values.size_or_none,
         "bytes a second and user, of which ten seconds' may come at once "
         "(default: what the other limits come to)",
+        live=True,
     ),
     Setting(
         "max-connections-per-host",
@@ -275,6 +276,7 @@ SETTINGS: Final = (
         "a whole number from 1",
         values.count,
         "WebSockets of one address at once, and as many other connections; this host's are free",
+        live=True,
     ),
     Setting(
         "trusted-proxies",

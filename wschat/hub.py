@@ -242,14 +242,26 @@ class Hub:
         self.message_rate = message_rate
         self.message_burst = message_burst
         self._limiter = KeyedLimiter(message_rate, message_burst)
-        self._bytes = None if byte_rate is None else KeyedLimiter(byte_rate, 10 * byte_rate)
+        self._bytes: KeyedLimiter | None = None
+        self._set_byte_rate(byte_rate)
         self.registry = Registry()
 
-    def set_limits(self, message_rate: float, message_burst: float) -> None:
+    def set_limits(
+        self, message_rate: float, message_burst: float, byte_rate: float | None
+    ) -> None:
         """Other rates, for every user, from now on."""
         self.message_rate = message_rate
         self.message_burst = message_burst
         self._limiter.set(message_rate, message_burst)
+        self._set_byte_rate(byte_rate)
+
+    def _set_byte_rate(self, byte_rate: float | None) -> None:
+        if byte_rate is None:
+            self._bytes = None
+        elif self._bytes is None:
+            self._bytes = KeyedLimiter(byte_rate, 10 * byte_rate)
+        else:
+            self._bytes.set(byte_rate, 10 * byte_rate)
 
     def count(self, user_id: str, now: float, size: int = 0) -> None:
         """

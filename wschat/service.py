@@ -123,9 +123,11 @@ class ChatService(Service):
         self._beat = LoopingCall(self._tick)
         self._beat.clock = clock
 
-    def set_limits(self, message_rate: float, message_burst: float) -> None:
+    def set_limits(
+        self, message_rate: float, message_burst: float, byte_rate: float | None
+    ) -> None:
         """What a user may send a second, and at once, from now on; who connects is told."""
-        self.hub.set_limits(message_rate, message_burst)
+        self.hub.set_limits(message_rate, message_burst, byte_rate)
         self._catch_up.limits = (message_rate, message_burst)
 
     def startService(self) -> None:

@@ -351,11 +351,12 @@ class Server(Service):
         now = self._reread()
         taken, not_taken = sources.live(self._config, now)
         if taken:
-            self._chat.set_limits(now.message_rate, now.message_burst)
+            self._chat.set_limits(now.message_rate, now.message_burst, now.byte_rate)
             self._pages.set_limits(now.login_rate, now.registration_rate)
             self._accounts.registration_open = now.registration == "open"
             for places in self._places:
                 places.everybody = now.max_connections
+                places.each = now.max_connections_per_host
             self._admission.max_sessions_per_user = now.max_sessions_per_user
             self._admission.allowed_origins = now.allowed_origins
             for site in self._sites:
