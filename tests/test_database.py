@@ -308,6 +308,16 @@ class MigrationTests(SynchronousTestCase):
         with made.connect() as connection:
             self.assertEqual(len(connection.execute(sa.select(database.users)).all()), 2)
 
+    def test_newer(self) -> None:
+        """A database of a later version is left alone, and that is said."""
+        made = self.fresh()
+        with made.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        before = self.schema(made)
+        error = self.assertRaises(database.NewerSchema, database.migrate, made)
+        self.assertIn("newer version of wschat", str(error))
+        self.assertEqual(self.schema(made), before)
+
     def test_all_or_nothing(self) -> None:
         """A migration that fails half way leaves the database as it was."""
         made = self.empty()

@@ -114,6 +114,10 @@ expired = sa.Table(
 )
 
 
+class NewerSchema(Exception):
+    """The database's schema is one that this version does not know."""
+
+
 def _on_connect(connection: Any, _record: Any) -> None:
     """Every SQLite connection: durable commits, readers that never wait for the writer."""
     connection.isolation_level = None  # the transactions are begun by _on_begin
@@ -174,10 +178,14 @@ def database_url(database: str, data_dir: Path) -> sa.URL:
 
 def revisions(engine: sa.Engine) -> tuple[str | None, str]:
     """The revision of a database's schema, None when it has none, and the one of this version."""
-    script = alembic.script.ScriptDirectory.from_config(_alembic())
+    script = _script(_alembic())
     with engine.connect() as connection:
         context = alembic.migration.MigrationContext.configure(connection)
         return context.get_current_revision(), str(script.get_current_head())
+
+
+def _script(config: alembic.config.Config) -> alembic.script.ScriptDirectory:
+    return alembic.script.ScriptDirectory.from_config(config)
 
 
 def _alembic() -> alembic.config.Config:
@@ -187,10 +195,18 @@ def _alembic() -> alembic.config.Config:
 
 
 def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Bring the database's schema up to a revision; a new database gets all of it."""
+    """
+    Bring the database's schema up to a revision; a new database gets all of it.
+
+    Raises `NewerSchema`.
+    """
     config = _alembic()
     with engine.execution_options(writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":  # several servers may start at once
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
         config.attributes["connection"] = connection
+        found = alembic.migration.MigrationContext.configure(connection).get_current_revision()
+        known = {each.revision for each in _script(config).walk_revisions()}
+        if found is not None and found not in known:
+            raise NewerSchema("the database is of a newer version of wschat than this one")
         alembic.command.upgrade(config, revision)

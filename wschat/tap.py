@@ -433,7 +433,8 @@ def _blaming(option: str, value: object) -> Iterator[None]:
     """Whatever goes wrong inside is said of an option's value, with what it takes."""
     try:
         yield
-    except (OSError, CannotListenError) as error:  # it says of which file, or of which port
+    # They say of which file, of which port, and what is wrong.
+    except (OSError, CannotListenError, database.NewerSchema) as error:
         raise StartError(f"--{option}: {str(value)!r}: {_one_line(error)}") from error
     except Exception as error:
         (accepts,) = (s.accepts for s in config.SETTINGS if s.name == option)
