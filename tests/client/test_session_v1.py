@@ -304,6 +304,19 @@ class RefusalTests(V1Tests):
             self.assertEqual(self.contents(NOW + 0.25), ["a", "b"])
         self.assertEqual(self.session.refused, 0)
 
+    def test_for_now_and_stored(self) -> None:
+        """What is refused for now, and had arrived on an earlier connection, is not sent again."""
+        self.reopen()
+        self.error(120, client_id="a", retry_after_ms=300)
+        self.error(124, client_id="b")
+        self.assertEqual(self.receive("stored", client_id="a", id=1), Stored("a", 1))
+        self.assertIsNone(self.receive("stored", client_id="a", id=1))
+        (frame,) = self.frames(NOW + 1)
+        self.assertEqual(frame["header"]["client_id"], "b")
+        self.assertNotIn("follows", frame["header"])
+        self.assertEqual(self.receive("stored", client_id="b", id=2), Stored("b", 2))
+        self.assertEqual((self.session.waiting, self.session.unanswered), (0, 0))
+
     def test_unknown_for_now(self) -> None:
         """A refusal of what nobody sent is no news."""
         self.assertIsNone(self.error(123, client_id="z"))

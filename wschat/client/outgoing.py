@@ -228,6 +228,15 @@ class Outgoing:
             item.settle()
         return item
 
+    def stored(self, name: str) -> Item | None:
+        """As `settled`; also of what would be sent again, and had arrived all the same."""
+        again = next((item for item in self._again if item.name == name), None)
+        if again is None:
+            return self.settled(name)
+        self._again.remove(again)
+        again.settle()
+        return again
+
     def refused_for_now(self, name: str, wait: float, now: float) -> bool:
         """Send something again, after `wait` seconds; False when it is not known."""
         item = self._sent.get(name)

@@ -474,7 +474,7 @@ class Session:
         return Received(message)
 
     def _stored(self, event: v1.Stored) -> Event | None:
-        item = self._outgoing.settled(event.client_id)
+        item = self._outgoing.stored(event.client_id)
         if item is None:
             return None
         if item.direct:
