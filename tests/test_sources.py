@@ -125,6 +125,7 @@ class LiveTests(SynchronousTestCase):
             live,
             {
                 *("registration", "registration-rate", "login-rate", "message-rate"),
-                *("message-burst", "max-connections", "max-sessions-per-user", "allowed-origins"),
+                *("message-burst", "byte-rate", "max-connections", "max-connections-per-host"),
+                *("max-sessions-per-user", "allowed-origins"),
             },
         )

@@ -16,7 +16,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import alembic.util
 import sqlalchemy as sa
 
 from wschat import database, statements, wire
@@ -160,7 +159,7 @@ def _bring_up_to_date(path: Path) -> None:
         raise Failed("The backup's database has no messages of wschat in it.")
     try:
         database.migrate(engine)
-    except alembic.util.CommandError:
+    except database.NewerSchema:
         raise Failed(f"The backup's schema is {found}, newer than this wschat's {ours}.") from None
     finally:
         engine.dispose()
