@@ -35,6 +35,7 @@ _SHARES: Final = (
 )
 _CPU: Final = Column("cpu", "CPU, µs", digits=1, ratio=True)
 _RATE: Final = Column("rate", "a second", ratio=True)
+_FLAT_OUT: Final = (_RATE, _CPU, _P50, _P99, *_SHARES)
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,19 @@ SECTIONS: Final = (
     Section(
         "flood",
         "Broadcasts, flat out",
-        (_RATE, _CPU, _P50, _P99, *_SHARES),
+        _FLAT_OUT,
         (plots.Plot("flood", "flood", "rate", "broadcasts flat out, deliveries a second"),),
     ),
     Section(
         "direct",
         "Direct messages, flat out, one on its way in each of 50 pairs",
-        (_RATE, _CPU, _P50, _P99, *_SHARES),
+        _FLAT_OUT,
         (plots.Plot("direct", "direct", "rate", "direct messages flat out, a second"),),
     ),
     Section(
         "pipelined",
         "Direct messages, flat out, sixteen on their way in each of 50 pairs",
-        (_RATE, _CPU, _P50, _P99, *_SHARES),
+        _FLAT_OUT,
         (plots.Plot("pipelined", "pipelined", "rate", "direct messages, 16 at once, a second"),),
     ),
     Section(
@@ -81,7 +82,7 @@ SECTIONS: Final = (
         (_CPU, _RATE, _P50, _P99, *_SHARES),
         (plots.Plot("connect", "connect", "cpu", "CPU a connection made (µs)"),),
     ),
-    Section("storm", "Everybody connecting at once", (_RATE, _CPU, _P50, _P99, *_SHARES)),
+    Section("storm", "Everybody connecting at once", _FLAT_OUT),
     Section(
         "mixed",
         "Mixed",

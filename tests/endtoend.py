@@ -32,6 +32,7 @@ from twisted.trial.unittest import TestCase
 from websockets.asyncio.client import ClientConnection, connect
 
 from scripts.processes import PROGRAMS, Process, Server
+from wschat.client import Listener
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -51,7 +52,10 @@ ROUTED: Final = {"id", "header", "body", "status"}
 
 
 def run(
-    command: Sequence[str], environ: Mapping[str, str], cwd: Path | None = None
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: Path | None = None,
+    patience: float = 2 * PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program of this environment to its end, with its children; it blocks."""
     process = subprocess.Popen(
@@ -65,7 +69,7 @@ def run(
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=2 * PATIENCE)
+        out, err = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
@@ -80,6 +84,28 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
         return await awaitable
 
     return await gatherResults([Deferred.fromCoroutine(one(w)) for w in work], consumeErrors=True)
+
+
+class Patient(Listener):
+    """Listens to a client, and waits for what is so after something was heard."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """`patience` is how long one thing may take, in seconds."""
+        self._patience = patience
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def look(self) -> None:
+        """Something was heard: tell who waits for what is so now."""
+        for waiting in [w for w in self._waiting if w[0]()]:
+            self._waiting.remove(waiting)
+            waiting[1].callback(None)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so, which may be after any event."""
+        if not condition():
+            deferred: Deferred[None] = Deferred()
+            self._waiting.append((condition, deferred))
+            await deferred.addTimeout(self._patience, reactor)
 
 
 class EndToEnd(TestCase):

@@ -18,8 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from benchmarks import machine, plots, report, targets
 from benchmarks.cache import Cache, InUse, Missing
 from benchmarks.results import Measurement, Results
-
-ROOT = Path(__file__).parent.parent
+from tests.endtoend import ROOT, run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -253,20 +252,18 @@ class RunTests(TestCase):
 
     timeout = 120
 
+    async def bench(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the benchmark to its end."""
+        command = [sys.executable, "-m", "benchmarks", *arguments]
+        return await deferToThread(run, command, {}, ROOT, self.timeout)
+
     async def test_run(self) -> None:
         """Some seconds against wschat and the floor: all arrives, and the ratios are told."""
         if not (shutil.which("cc") and Path("/usr/include/openssl/ssl.h").exists()):
             raise SkipTest("no C compiler with OpenSSL's headers here")
         cache = Path(self.mktemp()).absolute()
-        command = [sys.executable, "-m", "benchmarks", "--quick", "--sizes=12", "--seconds=0.3"]
-        done = await deferToThread(
-            subprocess.run,
-            [*command, "--peers=floor", f"--cache={cache}"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            check=False,
-        )
+        little = ("--quick", "--sizes=12", "--seconds=0.3", "--peers=floor")
+        done = await self.bench(*little, f"--cache={cache}")
         self.assertEqual(done.returncode, 0, done.stderr)
         results = Results.load(cache / "results.json")
         self.assertEqual(results.missing, {})
@@ -286,14 +283,7 @@ class RunTests(TestCase):
         """A second run in the same cache ends at once, and says why."""
         cache = Path(self.mktemp()).absolute()
         with Cache(cache).alone():
-            done = await deferToThread(
-                subprocess.run,
-                [sys.executable, "-m", "benchmarks", f"--cache={cache}"],
-                capture_output=True,
-                text=True,
-                cwd=ROOT,
-                check=False,
-            )
+            done = await self.bench(f"--cache={cache}")
         self.assertEqual(done.returncode, 1)
         self.assertIn("another benchmark runs", done.stderr)
 
@@ -301,12 +291,5 @@ class RunTests(TestCase):
         """A run that was saved is reported again, without measuring."""
         saved = Path(self.mktemp())
         some_results(measured("nats", "flood", 300, rate=5.0)).save(saved)
-        done = await deferToThread(
-            subprocess.run,
-            [sys.executable, "-m", "benchmarks", f"--results={saved.absolute()}"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            check=False,
-        )
+        done = await self.bench(f"--results={saved.absolute()}")
         self.assertIn("| 300 | nats-server | 5 |", done.stdout)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -13,8 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scripts.chaos.journal import Journal, Reader, Record
 from scripts.chaos.verdict import Verdict, judge
-
-ROOT = Path(__file__).parent.parent
+from tests.endtoend import ROOT, run
 
 
 def record(*lines: str) -> Record:
@@ -113,16 +110,10 @@ class ChaosTests(TestCase):
 
     def _short_run(self) -> None:
         command = [str(ROOT / "just"), "chaos", "--minutes", "0.4", "--clients", "4"]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-            timeout=200,
-            check=False,
-        )
-        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-        counts = {name: int(n) for n, name in re.findall(r"^ *(\d+) ([a-z -]+)$", run.stdout, re.M)}
+        done = run(command, {}, ROOT, patience=200)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        counts = {
+            name: int(n) for n, name in re.findall(r"^ *(\d+) ([a-z -]+)$", done.stdout, re.M)
+        }
         self.assertGreater(counts["server kills"], 0)
-        self.assertRegex(run.stdout, r"delivered +[1-9]")
+        self.assertRegex(done.stdout, r"delivered +[1-9]")

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from websockets.exceptions import ConnectionClosed
 
 from scripts.processes import Process, Server
-from tests.endtoend import PATIENCE, WORD, Classic, EndToEnd, Socket, together
+from tests.endtoend import WORD, Classic, EndToEnd, Patient, Socket, together
 from wschat.client import Client, Heard, Listener, Settings, State
 from wschat.client.accounts import ConnectionProblem
 from wschat.identity import PrivateKey
@@ -33,10 +33,11 @@ def stored(server: Server) -> list[tuple[str, str, str]]:
         ).fetchall()
 
 
-class Person(Listener):
+class Person(Patient):
     """Somebody with a `wschat.client.Client`, who talks until told to stop."""
 
     def __init__(self, server: Server, number: int, home: Path) -> None:
+        super().__init__()
         self.name = PEOPLE[number]
         self._others = [PEOPLE[(number + step) % len(PEOPLE)] for step in (1, 7)]
         if number % 10 == 0:
@@ -55,13 +56,12 @@ class Person(Listener):
         self.receipts: list[str] = []
         self.refusals: list[str] = []
         self.talking = True
-        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def heard(self, heard: Heard) -> None:
         self.came.append(str(heard.message.client_id))
         if not heard.verified or heard.text is None:
             self.unverified.append(self.came[-1])
-        self._look()
+        self.look()
 
     def refused(self, text: str, client_id: str | None) -> None:
         self.refusals.append(text)
@@ -70,19 +70,7 @@ class Person(Listener):
         self.receipts.append(client_id)
 
     def changed(self, state: State, error: Exception | None) -> None:
-        self._look()
-
-    def _look(self) -> None:
-        for waiting in [w for w in self._waiting if w[0]()]:
-            self._waiting.remove(waiting)
-            waiting[1].callback(None)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so, which may be after any event."""
-        if not condition():
-            deferred: Deferred[None] = Deferred()
-            self._waiting.append((condition, deferred))
-            await deferred.addTimeout(PATIENCE, reactor)
+        self.look()
 
     def is_back(self) -> bool:
         """Whether the connection was lost, and is there again."""
@@ -112,7 +100,7 @@ class Person(Listener):
             # An answer on another connection says nothing of what was sent on the first.
             if answer.success and connection == self.client.counters.reconnects:
                 self.accepted += said
-                self._look()
+                self.look()
 
 
 class CrashTests(EndToEnd):

@@ -11,19 +11,17 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import jwt
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from scripts.processes import PROGRAMS, Process, Server
-from tests.endtoend import PATIENCE, WORD, EndToEnd, run, together
-from wschat.client import Client, Heard, Listener, Settings, State
+from tests.endtoend import PATIENCE, WORD, EndToEnd, Patient, run, together
+from wschat.client import Client, Heard, Settings, State
 from wschat.client.accounts import Accounts
 from wschat.datadir import self_signed
 from wschat.identity import PrivateKey
@@ -58,7 +56,7 @@ class Fixed:
         """Nothing is remembered."""
 
 
-class Someone(Listener):
+class Someone(Patient):
     """Somebody with a client, and what they said and heard."""
 
     def __init__(
@@ -71,6 +69,7 @@ class Someone(Listener):
         session: str = "",
         accounts: Fixed | None = None,
     ) -> None:
+        super().__init__(2 * PATIENCE)
         settings = Settings.from_environ(
             {
                 "WS_SERVER_URL": f"https://localhost:{server.tls_port}",
@@ -88,32 +87,19 @@ class Someone(Listener):
         self.receipts: list[str] = []
         self.came: list[str] = []
         self.problems: list[str] = []
-        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def heard(self, heard: Heard) -> None:
         self.came.append(str(heard.message.client_id))
-        self._look()
+        self.look()
 
     def stored(self, client_id: str, message_id: int) -> None:
         self.receipts.append(client_id)
-        self._look()
+        self.look()
 
     def changed(self, state: State, error: Exception | None) -> None:
         if error is not None:
             self.problems.append(str(error))
-        self._look()
-
-    def _look(self) -> None:
-        for waiting in [w for w in self._waiting if w[0]()]:
-            self._waiting.remove(waiting)
-            waiting[1].callback(None)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so, which may be after any event."""
-        if not condition():
-            deferred: Deferred[None] = Deferred()
-            self._waiting.append((condition, deferred))
-            await deferred.addTimeout(2 * PATIENCE, reactor)
+        self.look()
 
     def say_to(self, other: str) -> None:
         self.said.append(self.client.send(other, f"{WORD} {len(self.said)}"))

@@ -87,7 +87,7 @@ class RecipeTests(TestCase):
 
     async def test_list(self) -> None:
         """`./just --list` names the recipes."""
-        process = self.run_just("--list", HOME=self.mktemp())
+        process = self.run_just("--list", HOME=str(Path(self.mktemp()).absolute()))
         await process.sees("What CI runs", reactor)
         self.assertEqual(await process.wait(), 0)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scripts.soak.ledger import BROADCAST, Ledger
 from scripts.soak.plot import plot
 from scripts.soak.verdict import growth, judge, percentile
-
-ROOT = Path(__file__).parent.parent
+from tests.endtoend import ROOT, run
 
 GOOD = {"lost": 0, "repeated": 0, "foreign": 0, "unsettled": 0}
 
@@ -144,17 +140,9 @@ class SoakTests(TestCase):
 
     def _short_run(self) -> None:
         command = [str(ROOT / "just"), "soak", "--minutes", "0.25", "--clients", "20"]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-            timeout=200,
-            check=False,
-        )
-        faults = re.findall(r"^FAULT (.*)$", run.stdout, re.M)
+        done = run(command, {}, ROOT, patience=200)
+        faults = re.findall(r"^FAULT (.*)$", done.stdout, re.M)
         self.assertEqual([f for f in faults if "pings" not in f and "slower" not in f], [])
-        self.assertRegex(run.stdout, r"(?m)^ +[1-9][0-9,]* stored$", run.stdout + run.stderr)
+        self.assertRegex(done.stdout, r"(?m)^ +[1-9][0-9,]* stored$", done.stdout + done.stderr)
         for name in ("lost", "repeated", "foreign", "unsettled"):
-            self.assertRegex(run.stdout, rf"(?m)^ +0 {name}$")
+            self.assertRegex(done.stdout, rf"(?m)^ +0 {name}$")

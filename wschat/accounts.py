@@ -129,7 +129,6 @@ class Accounts:
         """`administrators` are user ids that nobody can take from outside."""
         self._store = store
         self.administrators = administrators
-        self._secret = jwt_secret
         # A text is looked at each time: it may be a key of another kind. This is known to be none.
         encoded = base64.urlsafe_b64encode(jwt_secret.encode()).decode().rstrip("=")
         self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, _ALGORITHM)
@@ -259,9 +258,7 @@ class Accounts:
             "iat": int(now),
             "exp": expires,
         }
-        return Token(
-            jwt.encode(claims, self._secret, algorithm=_ALGORITHM), wire.format_time(expires)
-        )
+        return Token(jwt.encode(claims, self._key, algorithm=_ALGORITHM), wire.format_time(expires))
 
     def authenticate(self, token: str, now: float) -> User:
         """The user whose token this is.  Raises what `check` does."""

@@ -42,7 +42,7 @@ class Administration:
 
     def __init__(self, engine: sa.Engine) -> None:
         """`engine` is of a database whose schema is of this version."""
-        self.engine = self._engine = engine
+        self.engine = engine
         self._dialect = dialects.dialect(engine)
 
     @contextlib.contextmanager
@@ -64,20 +64,20 @@ class Administration:
 
     def users(self) -> list[User]:
         """All of them, by their ids."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(sa.select(database.users).order_by(database.users.c.user_id))
             return [User(*row) for row in rows]
 
     def last_seen(self) -> dict[str, float]:
         """When users were last there, of those who ever were."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(statements.SELECT_SEEN).all()
         return {row.user_id: row.seen_at for row in rows}
 
     def user(self, user_id: str) -> User:
         """Raises `NoSuchUser`."""
         users = database.users
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             row = connection.execute(
                 sa.select(users).where(users.c.user_id == user_id)
             ).one_or_none()
@@ -148,7 +148,7 @@ class Administration:
         cursors, sessions, messages = database.cursors, database.sessions, database.messages
         yield account
         mine = sa.or_(messages.c.topic == user_id, messages.c.sender == user_id)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             for kind, table in (("place", cursors), ("session", sessions)):
                 rows = connection.execute(sa.select(table).where(table.c.user_id == user_id))
                 for row in rows.mappings():
@@ -158,7 +158,7 @@ class Administration:
             page = (
                 sa.select(messages).where(mine, messages.c.id > last).order_by(messages.c.id)
             ).limit(_BATCH)
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 found = connection.execute(page).mappings().all()
             for message in found:
                 last = message["id"]
@@ -200,9 +200,9 @@ class Administration:
         It is not while somebody reads what was there before.  PostgreSQL sees
         to its own.
         """
-        if self._engine.dialect.name != "sqlite":
+        if self.engine.dialect.name != "sqlite":
             return True
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
         return not row[0]
 
@@ -210,7 +210,7 @@ class Administration:
     def _removing(self) -> Iterator[sa.Connection]:
         """A transaction whose removals leave nothing to be read in the file."""
         with self._dialect.transaction() as connection:
-            if self._engine.dialect.name == "sqlite":
+            if self.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA secure_delete=ON")
             yield connection
 

@@ -162,8 +162,7 @@ class _SQLite(_SQL):
 
     def head(self, connection: sa.Connection) -> int:
         """The newest message there is, or was."""
-        stored, gone = _driver(connection).execute(statements.SELECT_HEAD).fetchone()
-        return max(stored or 0, gone or 0)
+        return statements.newest(*_driver(connection).execute(statements.SELECT_HEAD).fetchone())
 
     def insert(
         self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float

@@ -245,7 +245,11 @@ UPSERT_EXPIRED: Final = sa.text(
 
 def head(connection: sa.Connection) -> int:
     """The newest message there is, or was."""
-    stored, gone = connection.exec_driver_sql(SELECT_HEAD).one()
+    return newest(*connection.exec_driver_sql(SELECT_HEAD).one())
+
+
+def newest(stored: int | None, gone: int | None) -> int:
+    """The head, of its two halves; there may be neither."""
     return max(stored or 0, gone or 0)
 
 

@@ -298,7 +298,7 @@ class Store:
                 statements.SELECT_START, {"user": user_id, "session": name}
             ).one()
         read, first = row.read or 0, row.start or 0
-        head = max(row.stored or 0, row.gone or 0)
+        head = statements.newest(row.stored, row.gone)
         true = after is None or after <= head  # or the database has been set back since
         given = [place for place in (row.known, after if true else None) if place is not None]
         position = max(min(max(given, default=read), head), first)

@@ -162,9 +162,9 @@ class _Run:
 
     def _save(self) -> None:
         self._outcome.seconds = time.monotonic() - self._started
-        with contextlib.suppress(FileNotFoundError, AttributeError):  # not on every system
-            status = Path("/proc/self/status").read_text("ascii")
-            self._outcome.rss = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+        with contextlib.suppress(FileNotFoundError):  # not on every system
+            peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text("ascii"))
+            self._outcome.rss = int(peak[1]) if peak else 0
         self._report.write_bytes(msgspec.json.encode(self._outcome))
 
     def finish(self) -> NoReturn:

@@ -14,8 +14,9 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -74,8 +75,8 @@ class Crowd:
         await loop.run_in_executor(None, sys.stdin.read)
         await self._settle()
 
-    def _start(self, *works: object) -> None:
-        self._works += [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
+    def _start(self, *works: Coroutine[Any, Any, None]) -> None:
+        self._works += map(asyncio.create_task, works)
 
     def _count(self, name: str) -> None:
         self._counts[name] += 1
