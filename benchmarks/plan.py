@@ -22,8 +22,8 @@ _MOST_BROADCASTS: Final = 20.0
 _SENDERS: Final = 8
 _WINDOW: Final = 256
 _WINDOW_DELIVERIES: Final = 76_800
-#: Pairs, and direct messages on their way at once in each: one, as people write, and many.
-_PAIRS: Final = 50
+#: Who writes direct messages; and how many each has on their way at once, when it is more than one.
+_WRITERS: Final = 50
 _MANY: Final = 16
 #: What is mixed: direct messages and connections made, a second, beside half the paced broadcasts.
 _MIXED_DIRECT: Final = 1000.0
@@ -31,7 +31,11 @@ _MIXED_CONNECTIONS: Final = 10.0
 
 
 #: The kinds of sending, in their order: what fills the store comes last.
-WORKS: Final = ("paced", "mixed", "direct", "pipelined", "flood")
+WORKS: Final = ("paced", "mixed", "direct", "paired", "single", "flood")
+
+
+#: … and those of direct messages alone.
+FLAT_OUT_DIRECT: Final = ("direct", "paired", "single")
 
 
 @dataclass(frozen=True)
@@ -137,15 +141,16 @@ class Cell:
         if self._server.connecting_only:
             return
         members = self._connections
-        pairs = min(_PAIRS, members // 2)
+        writers = min(_WRITERS, members // 2)
         rate = min(_MOST_BROADCASTS, _PACED_DELIVERIES / members)
         window = min(_WINDOW, _WINDOW_DELIVERIES // members)
-        mixed = {"pairs": pairs, "direct_rate": _MIXED_DIRECT, "churn_rate": _MIXED_CONNECTIONS}
+        mixed = {"direct_rate": _MIXED_DIRECT, "churn_rate": _MIXED_CONNECTIONS}
         numbers: dict[str, dict[str, float]] = {
             "paced": {"rate": rate},
-            "mixed": {"rate": rate / 2, **mixed},
-            "direct": {"pairs": pairs, "pair_window": 1},
-            "pipelined": {"pairs": pairs, "pair_window": _MANY},
+            "mixed": {"rate": rate / 2, "writers": writers, **mixed},
+            "direct": {"writers": writers, "writer_window": _MANY, "paired": 0},
+            "paired": {"writers": writers, "writer_window": _MANY},
+            "single": {"writers": writers, "writer_window": 1},
             "flood": {"senders": min(_SENDERS, members), "window": window},
         }
         common = {"members": members, "warm": self._plan.warm, "seconds": self._plan.seconds}
@@ -181,7 +186,7 @@ class Cell:
             return done
         deliveries = counts["broadcasts"] + counts["directs"]
         seconds = counts["seconds"]
-        kind = "direct" if work in ("direct", "pipelined") else "broadcast"
+        kind = "direct" if work in FLAT_OUT_DIRECT else "broadcast"
         values = {
             "rate": deliveries / seconds,
             "cpu": counts["server_cpu"] / max(1, deliveries) * 1e6,

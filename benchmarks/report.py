@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import plots
+from benchmarks.plan import FLAT_OUT_DIRECT
 from benchmarks.results import LOAD_LIMIT, Measurement, Results
 from benchmarks.targets import WSCHAT, verdicts
 
@@ -36,6 +37,7 @@ _SHARES: Final = (
 _CPU: Final = Column("cpu", "CPU, µs", digits=1, ratio=True)
 _RATE: Final = Column("rate", "a second", ratio=True)
 _FLAT_OUT: Final = (_RATE, _CPU, _P50, _P99, *_SHARES)
+_AT_FULL_SPEED: Final = ("flood", *FLAT_OUT_DIRECT)
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,21 @@ SECTIONS: Final = (
     ),
     Section(
         "direct",
-        "Direct messages, flat out, one on its way in each of 50 pairs",
+        "Direct messages, flat out: 50 users, each to all of the others in turn, sixteen on their way",
         _FLAT_OUT,
         (plots.Plot("direct", "direct", "rate", "direct messages flat out, a second"),),
     ),
     Section(
-        "pipelined",
-        "Direct messages, flat out, sixteen on their way in each of 50 pairs",
+        "paired",
+        "Direct messages, flat out: 50 pairs, sixteen on their way in each",
         _FLAT_OUT,
-        (plots.Plot("pipelined", "pipelined", "rate", "direct messages, 16 at once, a second"),),
+        (plots.Plot("paired", "paired", "rate", "direct messages in pairs, 16 at once, a second"),),
+    ),
+    Section(
+        "single",
+        "Direct messages: 50 pairs, one on its way in each",
+        _FLAT_OUT,
+        (plots.Plot("single", "single", "rate", "direct messages in pairs, one at a time, a second"),),
     ),
     Section(
         "connect",
@@ -149,10 +157,10 @@ def _calibration(results: Results) -> str:
     limited = [
         f"{results.labels[_server(m)]} ({m.work}, {m.connections:,})"
         for m in results.measurements
-        if m.load_limited and m.work in ("flood", "direct", "pipelined")
+        if m.load_limited and m.work in _AT_FULL_SPEED
     ]
     rows = []
-    for work in ("flood", "direct", "pipelined"):
+    for work in _AT_FULL_SPEED:
         busiest = max(
             (m for m in results.measurements if m.work == work and m.values.get("load")),
             key=lambda m: m.values["rate"],

@@ -21,6 +21,7 @@
 
 #define SECOND 1000000000ull
 #define MAX_PIDS 64
+#define MAX_WRITERS 1000
 #define DRAIN (5 * SECOND)
 
 const struct protocol *protocol;
@@ -41,7 +42,10 @@ static struct acks {
 
 /* What is being sent. */
 static struct {
-    int members, senders, pairs, window, pair_window;
+    int members, senders, window;
+    int writers, writer_window; /* of direct messages */
+    bool paired;
+    uint64_t written[MAX_WRITERS];
     double rate, direct_rate, churn_rate;
     bool stopped;
     uint64_t sent[KINDS], next[KINDS], next_churn, skipped;
@@ -86,8 +90,8 @@ static void send_acks(enum kind kind, uint64_t now) {
 
 static void send_message(struct connection *c, enum kind kind, const char *to_id, uint64_t when) {
     char content[4096], text[8192];
-    int n = snprintf(content, sizeof content, "@%c%c%016llx", kind == BROADCAST ? 'b' : 'd', phase,
-                     (unsigned long long)when);
+    int n = snprintf(content, sizeof content, "@%c%c%016llx%04x", kind == BROADCAST ? 'b' : 'd', phase,
+                     (unsigned long long)when, (unsigned)c->index);
     memset(content + n, 'x', (size_t)(work.size - n));
     content[work.size] = 0;
     connection_send(c, protocol->opcode, text, protocol->message(text, sizeof text, to_id, content));
@@ -99,16 +103,17 @@ static void broadcast(uint64_t when) {
     send_message(c, BROADCAST, NULL, when);
 }
 
-static void direct(int pair, uint64_t when) {
-    send_message(&connections[pair], DIRECT, identities[work.pairs + pair].id, when);
+/* To the other one of a pair; or, when there are none, to the next one of the others. */
+static void direct(int writer, uint64_t when) {
+    int to = work.writers + writer;
+    if (!work.paired)
+        to = (writer + 1 + (int)(work.written[writer]++ % (uint64_t)(work.writers - 1))) % work.writers;
+    send_message(&connections[writer], DIRECT, identities[to].id, when);
 }
 
-static void direct_arrived(struct connection *receiver) {
-    int pair = receiver->index - work.pairs;
-    if (pair < 0 || pair >= work.pairs)
-        return;
-    if (work.pair_window && !work.stopped)
-        direct(pair, now_ns());
+static void direct_arrived(int sender) {
+    if (work.writer_window && !work.stopped && sender < work.writers)
+        direct(sender, now_ns());
 }
 
 /* As many as are due, each with the time at which it was: lateness is a part of its latency. */
@@ -117,7 +122,7 @@ static void send_paced(enum kind kind, double rate, uint64_t now) {
         if (kind == BROADCAST)
             broadcast(work.next[kind]);
         else
-            direct((int)(work.sent[DIRECT] % (uint64_t)work.pairs), work.next[kind]);
+            direct((int)(work.sent[DIRECT] % (uint64_t)work.writers), work.next[kind]);
         work.next[kind] += (uint64_t)(SECOND / rate);
     }
 }
@@ -303,9 +308,10 @@ static void command_work(const char *line) {
     memset(&work, 0, sizeof work);
     work.members = (int)number(line, "members", 2);
     work.senders = (int)number(line, "senders", 1);
-    work.pairs = (int)number(line, "pairs", 0);
+    work.writers = (int)number(line, "writers", 0);
+    work.paired = number(line, "paired", 1) != 0;
     work.window = (int)number(line, "window", 0);
-    work.pair_window = (int)number(line, "pair_window", 0);
+    work.writer_window = (int)number(line, "writer_window", 0);
     work.rate = number(line, "rate", 0);
     work.direct_rate = number(line, "direct_rate", 0);
     work.churn_rate = number(line, "churn_rate", 0);
@@ -313,8 +319,9 @@ static void command_work(const char *line) {
     with_client_ids = number(line, "client_ids", 1) != 0;
     ack_after[BROADCAST] = (uint64_t)(number(line, "ack_after", 1) * 1e9);
     ack_after[DIRECT] = (uint64_t)(number(line, "ack_direct_after", 0.05) * 1e9);
-    if (work.members > identity_count || work.pairs * 2 > work.members || work.size > 4000 ||
-        work.size < 20 || work.senders < 1 || work.senders > work.members) {
+    if (work.members > identity_count || work.writers * (work.paired ? 2 : 1) > work.members ||
+        work.writers == 1 || work.writers > MAX_WRITERS || work.size > 4000 || work.size < 24 || work.senders < 1 ||
+        work.senders > work.members) {
         printf("{\"errors\":1,\"lost\":0,\"fault\":\"bad numbers\"}\n");
         fflush(stdout);
         return;
@@ -323,9 +330,9 @@ static void command_work(const char *line) {
     uint64_t now = now_ns();
     begin_phase();
     work.next[BROADCAST] = work.next[DIRECT] = work.next_churn = now;
-    for (int pair = 0; pair < work.pairs && work.pair_window; pair++)
-        for (int i = 0; i < work.pair_window; i++)
-            direct(pair, now);
+    for (int writer = 0; writer < work.writers; writer++)
+        for (int i = 0; i < work.writer_window; i++)
+            direct(writer, now);
     run_for((uint64_t)(number(line, "warm", 1) * 1e9));
     begin_phase();
     struct reading from = take();

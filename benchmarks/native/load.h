@@ -84,8 +84,8 @@ void ack_later(struct connection *c, enum kind kind);
 enum kind message_came(struct connection *c, const char *data, size_t length);
 const struct protocol *protocol_named(const char *name);
 
-/* Called for each direct message that arrives, with its receiver. */
-extern void (*direct_came)(struct connection *c);
+/* Called for each direct message that arrives, with the index of its sender. */
+extern void (*direct_came)(int sender);
 extern void (*input_came)(void); /* standard input can be read */
 
 #endif

@@ -11,7 +11,7 @@
 struct counters counters;
 char phase = '0';
 struct histogram latency[KINDS], connecting;
-void (*direct_came)(struct connection *c);
+void (*direct_came)(int sender);
 
 static void failure(const char *data, size_t length) {
     if (!counters.errors++)
@@ -19,26 +19,29 @@ static void failure(const char *data, size_t length) {
                  length < 190 ? (int)length : 190, data);
 }
 
-/* Every content begins with @, the kind, the phase, and the time of sending in 16 hex digits. */
+static uint64_t hex(const char *digits, int count) {
+    uint64_t value = 0;
+    for (int i = 0; i < count; i++)
+        value = value << 4 | (uint64_t)(digits[i] <= '9' ? digits[i] - '0' : digits[i] - 'a' + 10);
+    return value;
+}
+
+/* Every content begins with @, the kind, the phase, and in hex digits the time of sending (16) and the
+   sender (4). */
 enum kind message_came(struct connection *c, const char *data, size_t length) {
     const char *mark = memchr(data, '@', length);
-    if (!mark || mark + 19 > data + length || (mark[1] != 'b' && mark[1] != 'd'))
+    if (!mark || mark + 23 > data + length || (mark[1] != 'b' && mark[1] != 'd'))
         return BROADCAST;
     enum kind kind = mark[1] == 'b' ? BROADCAST : DIRECT;
     if (!c->counted)
         return kind;
     counters.delivered[kind]++;
     if (mark[2] == phase) {
-        uint64_t sent = 0;
-        for (int i = 3; i < 19; i++) {
-            int digit = mark[i];
-            sent = sent << 4 | (uint64_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
-        }
-        uint64_t now = now_ns();
+        uint64_t now = now_ns(), sent = hex(mark + 3, 16);
         histogram_add(&latency[kind], now > sent ? (now - sent) / 1000 : 0);
     }
     if (kind == DIRECT)
-        direct_came(c);
+        direct_came((int)hex(mark + 19, 4));
     return kind;
 }
 
