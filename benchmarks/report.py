@@ -68,7 +68,7 @@ SECTIONS: Final = (
     ),
     Section(
         "direct",
-        "Direct messages, flat out: 50 users, each to all of the others in turn, sixteen on their way",
+        "Direct messages, flat out: 50 users, each to the others in turn, sixteen on their way",
         _FLAT_OUT,
         (plots.Plot("direct", "direct", "rate", "direct messages flat out, a second"),),
     ),
@@ -82,7 +82,11 @@ SECTIONS: Final = (
         "single",
         "Direct messages: 50 pairs, one on its way in each",
         _FLAT_OUT,
-        (plots.Plot("single", "single", "rate", "direct messages in pairs, one at a time, a second"),),
+        (
+            plots.Plot(
+                "single", "single", "rate", "direct messages in pairs, one each, a second"
+            ),
+        ),
     ),
     Section(
         "connect",

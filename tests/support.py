@@ -164,6 +164,7 @@ class Wire(StringTransport):
         self.writes: list[bytes] = []
         self.aborted = False
         self.held = False
+        self._stalled = False
         self._clock = clock
 
     def write(self, data: bytes) -> None:
@@ -172,6 +173,12 @@ class Wire(StringTransport):
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """One that comes when the peer reads nothing has to wait at once."""
+        super().registerProducer(producer, streaming)
+        if self._stalled:
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Without a producer it is no error, as for a real transport."""
@@ -185,6 +192,9 @@ class Wire(StringTransport):
         self.aborted = True
         self._end(ConnectionAborted())
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing waits here."""
+
     def feed(self, data: bytes) -> None:
         """The peer sends."""
         if self.connected:
@@ -192,12 +202,14 @@ class Wire(StringTransport):
 
     def stall(self) -> None:
         """The peer stops reading: the transport has enough."""
-        assert self.producer is not None
-        self.producer.pauseProducing()
+        self._stalled = True
+        if self.producer is not None:
+            self.producer.pauseProducing()
 
     def flow(self) -> None:
         """The peer reads again."""
         assert self.producer is not None
+        self._stalled = False
         self.producer.resumeProducing()
 
     def lose(self) -> None:

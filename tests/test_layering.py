@@ -25,6 +25,7 @@ LAYERS: Final[dict[str, int]] = {
             "codes",
             "wire",
             "frames",
+            "opening",
             "v1",
             "identity",
             "envelope",

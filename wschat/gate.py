@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from twisted.protocols.policies import ProtocolWrapper
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from wschat import addresses
 from wschat.accounts import AccountError, Accounts
 from wschat.codes import CloseCode
-from wschat.http import Answer, address, bearer, counted_address, header, listed, respond
+from wschat.http import (
+    Answer,
+    ChatSite,
+    address,
+    bearer,
+    hand_over,
+    header,
+    listed,
+    peer,
+    respond,
+)
 from wschat.hub import Registry
 from wschat.limits import Occupancy
+from wschat.opening import Opening, take
 from wschat.security import Security
 from wschat.websocket import ChatFactory, ChatProtocol, Entry
 
@@ -58,16 +72,19 @@ class Admission:
         self._places = places
         self.max_sessions_per_user = max_sessions_per_user
 
-    def __call__(self, request: Request) -> Entry:
-        """Whom to let in.  Raises `Answer`, and `Full` for what there is too much of."""
-        origin = header(request, b"origin")
+    def __call__(self, origin: str | None, token: str, address: str) -> Entry:
+        """
+        Whom to let in.  Raises `Answer`, and `Full` for what there is too much of.
+
+        `origin` is the page's, if there is one; `address` is the client's.
+        """
         if origin is not None and not listed(origin, self.allowed_origins):
             raise Answer("Pages of this origin may not connect.", HTTPStatus.FORBIDDEN)
         try:
-            user, until = self._accounts.check(_token(request), self._wall())
+            user, until = self._accounts.check(token, self._wall())
         except AccountError as error:
             raise Answer(error.text, error.status) from None
-        counted = counted_address(request)
+        counted = addresses.counted(address)
         if not self._places.room(None):
             text, status = "The server is full.", HTTPStatus.SERVICE_UNAVAILABLE
             raise Full("connections", text, status)
@@ -90,9 +107,12 @@ class Gate(Resource):
     isLeaf = True
 
     def __init__(
-        self, factory: ChatFactory, admit: Callable[[Request], Entry], security: Security
+        self,
+        factory: ChatFactory,
+        admit: Callable[[str | None, str, str], Entry],
+        security: Security,
     ) -> None:
-        """`admit` says whom to let in, or raises an `Answer`."""
+        """`admit` is an `Admission`."""
         super().__init__()
         self._factory = factory
         self._admit = admit
@@ -112,7 +132,7 @@ class Gate(Resource):
         if request.method != b"GET":
             return Answer("Method not allowed.", HTTPStatus.METHOD_NOT_ALLOWED, allow="GET")
         try:
-            entry = self._admit(request)
+            entry = self._admit(header(request, b"origin"), _token(request), address(request))
         except Answer as refusal:
             meters = self._factory.meters
             meters.refused[refusal.status] += 1
@@ -128,6 +148,78 @@ class Gate(Resource):
             return wrong
         _take_over(request, self._factory.connection(entry))
         return None
+
+    def begin(self, site: ChatSite) -> Beginning:
+        """What sees the first bytes of a connection to `site`."""
+        return Beginning(self._factory, self._admit, site)
+
+
+class Beginning(Protocol):
+    """
+    A connection of which nothing has come yet.
+
+    Most are WebSockets, whose handshake comes whole and as it should be.  Whatever is
+    unusual, and whoever is not to be let in, is for HTTP to answer.
+    """
+
+    transport: Any
+
+    def __init__(
+        self, factory: ChatFactory, admit: Callable[[str | None, str, str], Entry], site: ChatSite
+    ) -> None:
+        self._factory = factory
+        self._admit = admit
+        self._site = site
+        self._place: tuple[str | None] | None = None
+
+    def connectionMade(self) -> None:
+        """Wait for something to come, unless too many do already."""
+        self._peer = peer(self.transport)
+        self._place = self._site.enter(self._peer)
+        if self._place is None:
+            self.transport.abortConnection()
+            return
+        self._factory.silent.add(self, self._factory.now)
+        if self._peer:  # TCP: a short answer is not to wait for the peer's acknowledgement
+            with contextlib.suppress(OSError):  # … who may have gone
+                self.transport.setTcpNoDelay(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Give the connection to who speaks what has come."""
+        if self._place is None:
+            return
+        self._left()
+        opening = take(data)
+        entry = None if opening is None or self._factory.shutting_down else self._entry(opening)
+        if opening is None or entry is None:
+            channel = self._site.channel()
+            hand_over(self.transport, channel)
+            channel.dataReceived(data)
+        else:
+            protocol = self._factory.connection(entry)
+            hand_over(self.transport, protocol)
+            protocol.opened(opening)
+
+    def _entry(self, opening: Opening) -> Entry | None:
+        forwarded = [] if opening.forwarded is None else [opening.forwarded]
+        address = addresses.client(self._peer, forwarded, self._site.trusted_proxies)
+        try:
+            return self._admit(opening.origin, opening.token, address)
+        except Answer:
+            return None
+
+    def abort(self) -> None:
+        """Nothing has come for too long."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._left()
+
+    def _left(self) -> None:
+        if self._place is not None:
+            self._site.places.leave(*self._place)
+            self._place = None
+            self._factory.silent.discard(self)
 
 
 def _handshake_fault(request: Request) -> Answer | None:
@@ -155,11 +247,7 @@ def _take_over(request: Request, protocol: ChatProtocol) -> None:
     channel.left()
     transport, channel.transport = channel.transport, None
     transport.unregisterProducer()  # the HTTP channel
-    if isinstance(transport, ProtocolWrapper):  # TLS
-        transport.wrappedProtocol = protocol
-    else:
-        transport.protocol = protocol
-    protocol.makeConnection(transport)
+    hand_over(transport, protocol)
     transport.resumeProducing()
     lines = [b"GET %b HTTP/1.1" % request.uri]
     for name, values in request.requestHeaders.getAllRawHeaders():

@@ -13,8 +13,10 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
@@ -28,6 +30,7 @@ from wschat.addresses import Networks
 from wschat.limits import Occupancy
 from wschat.meters import Meters
 from wschat.store import DiskFull
+from wschat.timeouts import REQUEST_TIMEOUT
 
 #: The longest request body, in bytes.
 MAX_BODY: Final = 64 * 1024
@@ -44,9 +47,6 @@ _SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-
-#: How long a connection may take until its next request is complete, in seconds.
-REQUEST_TIMEOUT: Final = 10
 
 Body = TypeVar("Body")
 
@@ -78,6 +78,11 @@ def bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+def peer(transport: Any) -> str:
+    """The address at a connection's other end; empty when it has none."""
+    return addresses.normal(getattr(transport.getPeer(), "host", ""))
+
+
 def _peer(request: Request) -> str:
     return addresses.normal(getattr(request.getClientAddress(), "host", ""))
 
@@ -91,11 +96,6 @@ def address(request: Request) -> str:
     lines = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
     forwarded = [line.decode("latin-1") for line in lines]
     return addresses.client(_peer(request), forwarded, _trusted(request))
-
-
-def counted_address(request: Request) -> str | None:
-    """What a request's connection counts for; None for this host and for Unix sockets."""
-    return addresses.counted(address(request))
 
 
 def within(request: Request, networks: Networks) -> bool:
@@ -282,13 +282,8 @@ class ChatChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin, unless too many have begun already."""
         super().connectionMade()
-        site, peer = self.site, addresses.normal(getattr(self.transport.getPeer(), "host", ""))
-        counted = None if peer in site.trusted_proxies else addresses.counted(peer)
-        if site.places.room(counted):
-            site.places.enter(counted)
-            self._place = (counted,)
-        else:
-            site.meters.limited["connections"] += 1
+        self._place = self.site.enter(peer(self.transport))
+        if self._place is None:
             self.transport.abortConnection()
 
     def left(self) -> None:
@@ -320,6 +315,15 @@ class ChatChannel(HTTPChannel):
         """Nothing: who sends a byte now and then does not get more time for a request."""
 
 
+def hand_over(transport: Any, protocol: IProtocol) -> None:
+    """Give a connection to another protocol."""
+    if isinstance(transport, ProtocolWrapper):  # TLS
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
+    protocol.makeConnection(transport)
+
+
 class ChatSite(Site):
     """A listener's resources, without twisted.web's access log: its lines would hold tokens."""
 
@@ -335,8 +339,11 @@ class ChatSite(Site):
         places: Occupancy,
         meters: Meters,
         lasting_tls: bool = False,
+        begin: Callable[[ChatSite], IProtocol] | None = None,
     ) -> None:
         """
+        `begin` makes what sees a connection's first bytes, unless that is HTTP's own.
+
         `places` has room for so many connections that are no WebSockets (yet).
 
         With `lasting_tls` browsers are told that this host has TLS for good:
@@ -347,9 +354,27 @@ class ChatSite(Site):
         self.trusted_proxies = trusted_proxies
         self.places = places
         self.meters = meters
+        self.begin = begin
         self.headers = {"server": f"wschat/{wschat.__version__}", **_SECURITY_HEADERS}
         if lasting_tls:
             self.headers["strict-transport-security"] = "max-age=31536000"
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """What a connection begins with."""
+        return self.channel(addr) if self.begin is None else self.begin(self)
+
+    def channel(self, addr: IAddress | None = None) -> Any:
+        """What speaks HTTP on a connection."""
+        return super().buildProtocol(addr)
+
+    def enter(self, peer: str) -> tuple[str | None] | None:
+        """Give a connection of `peer` its place, for `places.leave`; None when there is none."""
+        counted = None if peer in self.trusted_proxies else addresses.counted(peer)
+        if not self.places.room(counted):
+            self.meters.limited["connections"] += 1
+            return None
+        self.places.enter(counted)
+        return (counted,)
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: a WebSocket is an upgrade of it."""

@@ -248,7 +248,11 @@ class Server(Service):
         with _blaming("listen", settings.listen):
             self._listen(
                 endpoint.tls_endpoint(reactor, settings.listen, shown),
-                site(pages.secure(door), lasting_tls=settings.certificate is not None),
+                site(
+                    pages.secure(door),
+                    lasting_tls=settings.certificate is not None,
+                    begin=door.begin,
+                ),
                 "https",
             )
         if settings.listen.startswith(("tcp", "unix")):

@@ -168,21 +168,23 @@ class MemoryServer:
             analytics=Analytics(kept, self.accounts, self.hub.registry, self.wall).resource(),
         )
         door = gate.Gate(self.factory, admission, security)
-        self.secure = self._site(pages.secure(door), lasting_tls=limits.lasting_tls)
+        self.secure = self._site(
+            pages.secure(door), lasting_tls=limits.lasting_tls, begin=door.begin
+        )
         self.plain = self._site(pages.plain(lambda: limits.tls_port))
         for site in (self.secure, self.plain):
             site.reactor = self.clock
         self.chat.startService()
         self.factory.start()
 
-    def _site(self, root: IResource, *, lasting_tls: bool = False) -> ChatSite:
+    def _site(self, root: IResource, **options: Any) -> ChatSite:
         return ChatSite(
             root,
             allowed_origins=self.limits.allowed_origins,
             trusted_proxies=self.limits.trusted_proxies,
             places=self.http_places,
             meters=self.meters,
-            lasting_tls=lasting_tls,
+            **options,
         )
 
     def wall(self) -> float:

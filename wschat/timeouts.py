@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+#: How long a connection may take until its next request is complete, in seconds.
+REQUEST_TIMEOUT: Final = 10
 
 Item = TypeVar("Item", bound=Hashable)
 

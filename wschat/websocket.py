@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import struct
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -29,8 +29,9 @@ from wschat.frames import take_text
 from wschat.hub import Session
 from wschat.limits import Occupancy
 from wschat.meters import Meters
+from wschat.opening import Opening, answer
 from wschat.outbox import Outbox, Turn
-from wschat.timeouts import Timeouts
+from wschat.timeouts import REQUEST_TIMEOUT, Timeouts
 
 #: A ping this often, and a peer that is silent for so long is dropped; seconds (docs/protocol.md).
 PING_INTERVAL: Final = 54.0
@@ -152,16 +153,33 @@ class ChatProtocol(WebSocketServerProtocol):
             self._utf8validator = Utf8Validator()
         return self._utf8validator
 
+    def opened(self, opening: Opening) -> None:
+        """Be open, for a handshake that Autobahn does not need to see."""
+        subprotocol = self._subprotocol(opening.subprotocols)
+        self.transport.write(answer(opening.key, subprotocol))
+        self.websocket_protocol_in_use = subprotocol
+        self.state = self.STATE_OPEN
+        self.onOpen()
+        if opening.rest:
+            self.dataReceived(opening.rest)
+
     def onConnect(self, request: Any) -> str | None:
-        """The subprotocol, if it is offered; who offers none is a classic client."""
-        if v1.SUBPROTOCOL not in request.protocols:
+        return self._subprotocol(request.protocols)
+
+    def _subprotocol(self, offered: Sequence[str]) -> str | None:
+        """Ours, if it is offered; who offers it not is a classic client."""
+        if v1.SUBPROTOCOL not in offered:
             return None
         self._dialect = v1.DIALECT
         return v1.SUBPROTOCOL
 
-    def onOpen(self) -> None:
+    def _onOpen(self) -> None:
+        """Autobahn's own asks for more of those details."""
         for name in _HANDSHAKE:
             self.__dict__.pop(name, None)
+        self.onOpen()
+
+    def onOpen(self) -> None:
         write = self._write if self._dialect is wire.CLASSIC else self.transport.write
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
@@ -350,7 +368,7 @@ class ChatProtocol(WebSocketServerProtocol):
 
 def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
     """
-    What Autobahn's own protocol has in each connection before the handshake.
+    What Autobahn's own protocol has in each connection before the handshake, and after it.
 
     All of it is the same for all, and is replaced, not changed, when a
     connection differs; its counters are nobody's, and its queue, for writes
@@ -366,7 +384,8 @@ def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
     for name, value in state.items():
         if isinstance(value, types.FunctionType):
             state[name] = staticmethod(value)
-    return state | {"send_queue": ()}
+    opened = {"websocket_version": 13, "inside_message": False, "current_frame": None}
+    return state | opened | {"send_queue": ()}
 
 
 class ChatFactory(WebSocketServerFactory):
@@ -410,6 +429,8 @@ class ChatFactory(WebSocketServerFactory):
         self.restless: set[ChatProtocol] = set()
         self.closing: Timeouts[ChatProtocol] = Timeouts(CLOSE_TIMEOUT)
         self.closing_slowly: Timeouts[ChatProtocol] = Timeouts(SLOW_CLOSE_TIMEOUT)
+        #: Connections of which nothing has come yet.
+        self.silent: Timeouts[Any] = Timeouts(REQUEST_TIMEOUT)
         self._to_ping: Timeouts[ChatProtocol] = Timeouts(PING_INTERVAL)
         self._to_check: Timeouts[ChatProtocol] = Timeouts(SILENCE_LIMIT - PING_INTERVAL)
         self._reactor = reactor
@@ -472,9 +493,9 @@ class ChatFactory(WebSocketServerFactory):
     def _beat_once(self, now: float) -> None:
         for protocol in list(self.restless):
             protocol.settle()
-        for closing in (self.closing, self.closing_slowly):
-            for protocol in closing.expired(now):
-                protocol.abort()
+        for ending in (self.closing, self.closing_slowly, self.silent):
+            for connection in ending.expired(now):
+                connection.abort()
         for protocol in self._to_check.expired(now):
             silence = now - protocol.heard
             if silence >= SILENCE_LIMIT:

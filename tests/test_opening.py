@@ -1,0 +1,180 @@
+"""Tests of `wschat.opening`: the short way into a WebSocket answers what the long way does."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support import TEXT, Limits, ServerTests, client_frame, submission
+from wschat import opening
+
+ORIGIN = "https://chat.example"
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
+
+#: Of each header what clients send, and what they should not.
+HEADERS = {
+    "Host": ["chat.example", "chat.example:8443", "[::1]:8443", "a b", "chat.example:port", ""],
+    "Upgrade": ["websocket", "WebSocket", "h2c", "h2c, websocket", ""],
+    "Connection": ["Upgrade", "keep-alive, Upgrade", "keep-alive,upgrade", "close", "upgrades"],
+    "Sec-WebSocket-Version": ["13", "8", "013", "13, 8", " 13 ", "x"],
+    "Sec-WebSocket-Key": [KEY, KEY[:-1], KEY + "=", "=" * 24, KEY.replace("h", "_")],
+    "Origin": [ORIGIN, "https://other.example", "null", "https://", "HTTPS://CHAT.EXAMPLE", "x"],
+    "Sec-WebSocket-Protocol": [
+        "wschat.v1",
+        "chat, wschat.v1",
+        "wschat.v1,wschat.v1",
+        "chat",
+        "a;b",
+        ", ,",
+    ],
+    "Sec-WebSocket-Extensions": [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; client_max_window_bits=99",
+        "x-other",
+        "permessage-deflate; nonsense",
+    ],
+    "Authorization": ["Bearer TOKEN", "bearer TOKEN", "Basic TOKEN", "Bearer", "Bearer  TOKEN "],
+    "Content-Length": ["0", "5", "x"],
+    "Transfer-Encoding": ["chunked"],
+    "Expect": ["100-continue"],
+    "X-Forwarded-For": ["192.0.2.7", "192.0.2.7, 192.0.2.8", "garbage"],
+    "User-Agent": ["a browser", "\x01", "gr\u00fc\u00df"],
+    "X-Odd": [": :", "tab\there", "folded\r\n more"],
+}
+NEEDED = ("Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key")
+
+PATHS = [
+    "/ws?token=TOKEN",
+    "/ws",
+    "/ws?token=",
+    "/ws?token=wrong",
+    "/ws?token=TOKEN&token=wrong",
+    "/ws?a=b&token=TOKEN",
+    "/ws?token=TOKEN%20",
+    "/ws/?token=TOKEN",
+    "/ws/more?token=TOKEN",
+    "/wsx?token=TOKEN",
+    "/health",
+    "/ws#part?token=TOKEN",
+]
+STARTS = ["GET {} HTTP/1.1", "POST {} HTTP/1.1", "GET {} HTTP/1.0", "GET  {} HTTP/1.1", "{}"]
+
+ENDS = ["\r\n\r\n", "\r\n", "\n\n"]
+WRITTEN = ["{}: {}", "{}:{}", "{}:  {} ", "{} : {}", "\t{}: {}"]
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> str:
+    """A good request, in which a few things are unusual or wrong."""
+    start, path, end = STARTS[0], PATHS[0], ENDS[0]
+    lines = {name: (WRITTEN[0], name, HEADERS[name][0]) for name in NEEDED}
+    for change in draw(st.lists(st.sampled_from("spewwlhhhhhh"), max_size=3)):
+        name = draw(st.sampled_from(sorted(HEADERS)))
+        written, _, value = lines.get(name, (WRITTEN[0], name, HEADERS[name][0]))
+        if change == "s":
+            start = draw(st.sampled_from(STARTS))
+        elif change == "p":
+            path = draw(st.sampled_from(PATHS))
+        elif change == "e":
+            end = draw(st.sampled_from(ENDS))
+        elif change == "w":
+            lines[name] = (draw(st.sampled_from(WRITTEN)), name, value)
+        elif change == "l":
+            lines.pop(name, None)
+        else:  # twice, when its name is written in another way
+            key = name if draw(st.booleans()) else name.lower()
+            lines[key] = (written, key, draw(st.sampled_from(HEADERS[name])))
+    ordered = draw(st.permutations(sorted(lines.values())))
+    told = [start.format(path), *(written.format(name, value) for written, name, value in ordered)]
+    return "\r\n".join(told) + end
+
+
+class TakeTests(SynchronousTestCase):
+    """What is taken, and what is left to others."""
+
+    good = (
+        b"GET /ws?token=a.b-c_d HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\n"
+        b"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Sec-WebSocket-Protocol: chat, wschat.v1\r\nOrigin: https://chat.example\r\n\r\n"
+    )
+
+    def test_usual(self) -> None:
+        """The usual handshake is taken, and what comes behind it is left."""
+        found = opening.take(self.good + b"\x81\x80mask")
+        subprotocols = ("chat", "wschat.v1")
+        expected = opening.Opening("a.b-c_d", ORIGIN, None, KEY, subprotocols, b"\x81\x80mask")
+        self.assertEqual(found, expected)
+
+    def test_bearer(self) -> None:
+        """The token may be in a header."""
+        line = b"Authorization: Bearer x.y.z\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"
+        found = opening.take(self.good.replace(b"?token=a.b-c_d", b"")[:-2] + line)
+        assert found is not None
+        self.assertEqual((found.token, found.forwarded), ("x.y.z", "192.0.2.7"))
+
+    def test_not_whole(self) -> None:
+        """A handshake that may go on is left."""
+        for end in range(len(self.good)):
+            self.assertIsNone(opening.take(self.good[:end]))
+
+    def test_too_long(self) -> None:
+        """So is one with a lot in it."""
+        for padding, taken in ((7000, True), (8192, False)):
+            long = self.good[:-2] + b"X-Long: " + b"x" * padding + b"\r\n\r\n"
+            self.assertEqual(opening.take(long) is not None, taken)
+
+    def test_answer(self) -> None:
+        """The accept key is that of RFC 6455 section 1.3."""
+        said = opening.answer(KEY, "wschat.v1").decode()
+        self.assertIn("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", said)
+        self.assertIn("\r\nSec-WebSocket-Protocol: wschat.v1\r\n", said)
+        self.assertNotIn("Protocol", opening.answer(KEY, None).decode().split("\r\n", 1)[1])
+
+
+class ComparisonTests(ServerTests):
+    """The short way and the long way, side by side."""
+
+    limits = Limits(allowed_origins=frozenset({ORIGIN}), login_rate=1e6)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.add_users("alice", "bob")
+        self.token = self.server.token("alice")
+        self.begin = self.server.secure.begin
+        self.taken = 0
+
+    def said(self, data: bytes, *, long: bool) -> tuple[bytes, bool]:
+        """What a connection with those first bytes is told, and whether it stays open."""
+        self.server.secure.begin = None if long else self.begin
+        wire = self.server.open_wire()
+        wire.feed(data)
+        self.server.turn()
+        before = len(wire.writes)
+        wire.feed(client_frame(TEXT, submission("bob", "hello")) + client_frame(9, b"ping"))
+        self.server.turn()
+        told = b"".join(wire.writes)
+        connected = wire.connected
+        self.assertLessEqual(before, len(wire.writes))
+        if connected:
+            wire.lose()
+        self.server.turn()
+        return re.sub(rb"\r\nDate: [^\r]*", b"", told), connected
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(request=requests())
+    def test_same_answers(self, request: str) -> None:
+        """Whatever comes first, and a message behind it, has the same answer either way."""
+        data = request.replace("TOKEN", self.token).encode("latin-1")
+        self.assertEqual(self.said(data, long=False), self.said(data, long=True))
+        self.taken += opening.take(data) is not None
+        self.assertEqual(len(self.server.hub.registry), 0)
+
+    def tearDown(self) -> None:
+        """The comparison means something only where the short way was gone."""
+        if "same_answers" in self.id():
+            self.assertGreater(self.taken, 40)
