@@ -82,11 +82,7 @@ SECTIONS: Final = (
         "single",
         "Direct messages: 50 pairs, one on its way in each",
         _FLAT_OUT,
-        (
-            plots.Plot(
-                "single", "single", "rate", "direct messages in pairs, one each, a second"
-            ),
-        ),
+        (plots.Plot("single", "single", "rate", "direct messages in pairs, one each, a second"),),
     ),
     Section(
         "connect",

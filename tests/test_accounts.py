@@ -341,6 +341,24 @@ class TokenTests(_AccountsTests):
         for head in heads:
             self.unauthorized(_by_hand(head, claims, SECRET))
 
+    def test_more_claims_than_ours(self) -> None:
+        """A token that looks like ours, and is for later or for others, is refused all the same."""
+        claims: dict[str, Any] = {
+            "user_id": "alice",
+            "key": self.user.public_key,
+            "iat": int(NOW),
+            "exp": int(NOW + DAY),
+        }
+        self.assertEqual(self.accounts.authenticate(self.signed(claims), NOW), self.user)
+        for more in (
+            {"nbf": 2**40},
+            {"nbf": "x"},
+            {"aud": "others"},
+            {"exp": "soon"},
+            {"key": "x"},
+        ):
+            self.unauthorized(self.signed(claims | more))
+
     def test_other_secret(self) -> None:
         """A token of another server is refused."""
         self.unauthorized(self.signed({"user_id": "alice", "exp": NOW + DAY}, SECRET[::-1]))

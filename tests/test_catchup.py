@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 from twisted.internet.defer import Deferred
@@ -56,7 +57,12 @@ class CatchUpTests(SynchronousTestCase):
         return turn
 
     def make_outbox(self, limit: int) -> Outbox:
-        return Outbox(Turn(self.clock), limit, self.written.append, lambda: None)
+        return Outbox(
+            Turn(functools.partial(self.clock.callLater, 0)),
+            limit,
+            self.written.append,
+            lambda: None,
+        )
 
     def session(self, name: str | None = "phone") -> Session:
         dialect = wire.CLASSIC if name is None else v1.DIALECT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
@@ -18,7 +20,7 @@ class OutboxTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.turn = Turn(self.clock)
+        self.turn = Turn(functools.partial(self.clock.callLater, 0))
         self.written: list[bytes] = []
         self.overflows = 0
         self.outbox = self.make()

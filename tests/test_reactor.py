@@ -126,6 +126,33 @@ LEFT = """
 """
 
 
+#: What is called soon, or from a thread, may fail; then it is told, and the rest goes on.
+CALLS = """
+    import sys
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+    from wschat import reactor as plugin
+    plugin.install()
+    from twisted.internet import reactor
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+
+    def fail():
+        raise ValueError("a fault")
+
+    def both():
+        reactor.soon(fail)
+        reactor.soon(lambda: print("soon"))
+        reactor.callInThread(in_thread)
+
+    def in_thread():
+        reactor.callFromThread(fail)
+        reactor.callFromThread(lambda *args, **named: print(args, named), 1, two=2)
+        reactor.callFromThread(reactor.stop)
+
+    reactor.callLater(0, both)
+    reactor.run()
+"""
+
+
 class ReactorTests(TestCase):
     """`twistd --reactor=uvloop`."""
 
@@ -141,3 +168,13 @@ class ReactorTests(TestCase):
         """Faults that are no connection's are the loop's to report."""
         told = deferToThread(run, FAULT)
         return told.addCallback(lambda line: self.assertIn("fault", line))
+
+    def test_calls(self) -> Deferred[None]:
+        """Calls come in their order, with what they are given; one that fails is logged."""
+
+        def told(text: str) -> None:
+            self.assertEqual(text.count("ValueError: a fault"), 2)
+            lines = text.splitlines()
+            self.assertLess(lines.index("soon"), lines.index("(1,) {'two': 2}"))
+
+        return deferToThread(run, CALLS).addCallback(told)

@@ -26,6 +26,8 @@ _PARAMETERS: Final = 10_000
 #: How many messages one statement stores in SQLite.
 _ROWS: Final = 50
 
+_START: Final = str(statements.SELECT_START)
+
 _COLUMNS: Final = (
     "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
     " stored_at, client_id, envelope_signature, sender_key"
@@ -43,6 +45,9 @@ class Dialect(Protocol):
 
     def head(self, connection: sa.Connection) -> int:
         """The newest message there is, or was."""
+
+    def start(self, user_id: str, session: str | None) -> Sequence[Any]:
+        """The columns of `SELECT_START`."""
 
     def insert(
         self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
@@ -70,6 +75,7 @@ class _SQL:
     mark = "?"
 
     def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
         self._writing = engine.execution_options(writes=True)
         self._row = f"({', '.join([self.mark] * 12)})"
 
@@ -79,6 +85,12 @@ class _SQL:
     def head(self, connection: sa.Connection) -> int:
         """The newest message there is, or was."""
         return statements.head(connection)
+
+    def start(self, user_id: str, session: str | None) -> Sequence[Any]:
+        """The columns of `SELECT_START`."""
+        with self._engine.connect() as connection:
+            given = {"user": user_id, "session": session}
+            return connection.execute(statements.SELECT_START, given).one()
 
     def _insert(self, rows: int = 1) -> str:
         """The statement that stores so many messages."""
@@ -164,6 +176,16 @@ class _SQLite(_SQL):
         """The newest message there is, or was."""
         return statements.newest(*_driver(connection).execute(statements.SELECT_HEAD).fetchone())
 
+    def start(self, user_id: str, session: str | None) -> Sequence[Any]:
+        """The columns of `SELECT_START`, without a transaction: it is one statement."""
+        pooled = self._engine.raw_connection()
+        try:
+            given = {"user": user_id, "session": session, "everybody": wire.BROADCAST}
+            row: Sequence[Any] = _raw(pooled).execute(_START, given).fetchone()
+            return row
+        finally:
+            pooled.close()
+
     def insert(
         self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
     ) -> int:
@@ -188,8 +210,11 @@ class _SQLite(_SQL):
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
-    driver: Any = connection.connection.driver_connection
-    return cast(sqlite3.Connection, driver)
+    return _raw(connection.connection)
+
+
+def _raw(pooled: sa.PoolProxiedConnection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, pooled.driver_connection)
 
 
 _ESCAPE: Final = "\ue000"

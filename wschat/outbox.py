@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -29,14 +29,15 @@ class Closed(Exception):
 class Turn:
     """Flushes the outboxes that were written to, once, when the reactor turn is over."""
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
+        """`soon` calls something when the turn is over."""
+        self._soon = soon
         self._outboxes: list[Outbox] = []
 
     def add(self, outbox: Outbox) -> None:
         """Flush `outbox` at the end of this turn."""
         if not self._outboxes:
-            self._clock.callLater(0, self._flush)
+            self._soon(self._flush)
         self._outboxes.append(outbox)
 
     def _flush(self) -> None:

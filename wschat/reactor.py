@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+from collections.abc import Callable
 from typing import Any
 
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.main import installReactor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+log = Logger(namespace="wschat.reactor")
 
 
 class UvloopReactor(AsyncioSelectorReactor):
@@ -35,6 +39,14 @@ class UvloopReactor(AsyncioSelectorReactor):
             self.callLater(0, self._drop_reset)
         else:
             loop.default_exception_handler(context)
+
+    def callFromThread(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """As Twisted's, but for the detour by a timer: every commit comes back this way."""
+        self._asyncioEventloop.call_soon_threadsafe(_call, f, args, kwargs)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call something when what is ready now has had its turn: `callLater(0)` at less cost."""
+        self._asyncioEventloop.call_soon(_call, function, (), {})
 
     def addReader(self, reader: Any) -> None:
         """Watch `reader`; one that is watched no more is lost soon."""
@@ -72,6 +84,13 @@ class UvloopReactor(AsyncioSelectorReactor):
             with contextlib.suppress(RuntimeError):
                 forget(selectable.fileno())
         selectable.connectionLost(Failure(ConnectionLost()))
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    try:
+        function(*args, **named)
+    except Exception:
+        log.failure("a call failed")
 
 
 def install() -> None:

@@ -293,16 +293,12 @@ class Store:
 
     def _start(self, place: Place, after: int | None) -> Start:
         user_id, name = place
-        with self._engine.connect() as connection:
-            row = connection.execute(
-                statements.SELECT_START, {"user": user_id, "session": name}
-            ).one()
-        read, first = row.read or 0, row.start or 0
-        head = statements.newest(row.stored, row.gone)
+        read, first, known, expired, stored, gone = self._dialect.start(user_id, name)
+        read, first, head = read or 0, first or 0, statements.newest(stored, gone)
         true = after is None or after <= head  # or the database has been set back since
-        given = [place for place in (row.known, after if true else None) if place is not None]
+        given = [place for place in (known, after if true else None) if place is not None]
         position = max(min(max(given, default=read), head), first)
-        complete = true and (row.expired or 0) <= position
+        complete = true and (expired or 0) <= position
         return Start(position, complete, read, bool(given), head)
 
     def page(self, user_id: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:

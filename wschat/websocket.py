@@ -8,6 +8,7 @@ twisted.web's and the gate's, so that Autobahn sees only good requests.
 
 from __future__ import annotations
 
+import functools
 import secrets
 import struct
 import types
@@ -423,7 +424,9 @@ class ChatFactory(WebSocketServerFactory):
         self.meters = meters
         self.places = places
         self.max_message_size = max_message_size
-        self.turn = Turn(reactor)
+        #: Does something when the others have had their turn.
+        self.next_turn = getattr(reactor, "soon", functools.partial(reactor.callLater, 0))
+        self.turn = Turn(self.next_turn)
         self.outbox_bytes = outbox_bytes
         self.connections: set[ChatProtocol] = set()
         self.restless: set[ChatProtocol] = set()
@@ -459,10 +462,6 @@ class ChatFactory(WebSocketServerFactory):
         """Look after nobody any more."""
         if self._beat.running:
             self._beat.stop()
-
-    def next_turn(self, work: Callable[[], None]) -> None:
-        """Do something when the others have had their turn."""
-        self._reactor.callLater(0, work)
 
     def connected(self, protocol: ChatProtocol) -> None:
         protocol.heard = self.now
