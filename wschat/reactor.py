@@ -40,7 +40,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         else:
             loop.default_exception_handler(context)
 
-    def callFromThread(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def callFromThread(  # type: ignore[override]  # the asyncio reactor names it otherwise
+        self, f: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
         """As Twisted's, but for the detour by a timer: every commit comes back this way."""
         self._asyncioEventloop.call_soon_threadsafe(_call, f, args, kwargs)
 
