@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
+import hashlib
 import http.client
 import json
 import os
@@ -82,8 +84,20 @@ class Wschat(Server):
 
     def identity(self, number: int) -> tuple[str, str]:
         now = int(time.time())
-        claims = {"user_id": f"u{number}", "iat": now, "exp": now + 86400}
+        claims = {
+            "user_id": f"u{number}",
+            "key": _public_key(number),
+            "iat": now,
+            "exp": now + 86400,
+        }
         return f"u{number}", f"/ws?token={jwt.encode(claims, self._secret, algorithm='HS256')}"
+
+
+@functools.cache
+def _public_key(number: int) -> str:
+    """A user's key, the same in every run, so that tokens can be made here."""
+    private = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"u%d" % number).digest())
+    return base64.b64encode(private.public_key().public_bytes_raw()).decode()
 
 
 def _register(port: int, users: int) -> None:
@@ -92,8 +106,7 @@ def _register(port: int, users: int) -> None:
     context.verify_mode = ssl.CERT_NONE  # a certificate of our own, on loopback
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
     for number in range(users):
-        key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-        wanted = {"user_id": f"u{number}", "public_key": base64.b64encode(key).decode()}
+        wanted = {"user_id": f"u{number}", "public_key": _public_key(number)}
         connection.request("POST", "/auth/register", json.dumps(wanted))
         answer = connection.getresponse()
         said = answer.read().decode()
