@@ -273,6 +273,7 @@ class FastTLSPort(tcp.Port):
         if handshake in self._shaking:
             self._shaking.discard(handshake)
             self._places.leave(handshake.host)
+            del handshake.transport  # which keeps the handshake as long as it lives
         self._accept_again()
 
     def _wait(self, transport: FastTransport) -> None:

@@ -20,8 +20,10 @@ from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 import wschat
 from wschat import v1, wire
@@ -365,6 +367,16 @@ class ChatProtocol(WebSocketServerProtocol):
     def onClose(self, wasClean: bool, code: Any, reason: Any) -> None:
         self._end()
         self.factory.disconnected(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Autobahn's, and what keeps us is let go of.
+
+        Nothing of a connection that has ended is to wait for the garbage collector.
+        """
+        super().connectionLost(reason)
+        self.session = self._outbox = self._probed = None
+        self.transport = self.is_open = self.is_closed = None
 
 
 def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
