@@ -52,22 +52,30 @@ class Fanout:
         """Give everybody what they have not had."""
         if not self._messages:
             return
-        first = self._messages[0].id
+        first, last = self._messages[0].id, self._messages[-1].id
+        senders, given = self._senders, self._given
         joined: dict[wire.Dialect, list[tuple[bytes, int]]] = {}
-        for session in self._sessions():
-            apart = session in self._given or session.user_id in self._senders
-            if apart or not session.live or session.position >= first:
+        dialect: wire.Dialect | None = None
+        pieces: list[tuple[bytes, int]] = []
+        alike = 0
+        for session in self._sessions():  # for thousands: as little as can be is done for each
+            if session.user_id in senders or session in given:
                 self._give(session)
                 continue
-            pieces = joined.get(session.dialect)
-            if pieces is None:
-                pieces = joined[session.dialect] = self._join(session.dialect)
+            if not session.live or session.position >= first:
+                self._give(session)
+                continue
+            if session.dialect is not dialect:
+                dialect = session.dialect
+                pieces = joined.get(dialect) or joined.setdefault(dialect, self._join(dialect))
+            session.position = last
             try:
-                for piece, last in pieces:
-                    session.deliver(piece, last)
-                self.deliveries += len(self._messages)
+                for piece, message_id in pieces:
+                    session.write(piece, message_id)
+                alike += 1
             except Exception:
-                self._failed(self._messages[-1].id)
+                self._failed(last)
+        self.deliveries += alike * len(self._messages)
 
     def _give(self, session: Session) -> None:
         """Give one session the messages of others that it has not had, each as it is."""

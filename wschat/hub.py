@@ -41,7 +41,6 @@ class Session:
         "_held_bytes",
         "_overflowed",
         "_refused",
-        "_write",
         "close",
         "confirmed",
         "dialect",
@@ -50,6 +49,7 @@ class Session:
         "position",
         "probe",
         "user_id",
+        "write",
     )
 
     def __init__(
@@ -73,7 +73,8 @@ class Session:
         self.position = 0
         self.confirmed = 0
         self.live = False
-        self._write = write
+        #: Takes a frame and the id of its message; `deliver` says to whom it may go.
+        self.write = write
         self._held: list[tuple[bytes, int]] = []
         self._held_bytes = 0
         self._overflowed = False
@@ -82,12 +83,12 @@ class Session:
 
     def send(self, frame: bytes) -> None:
         """Send what is not part of the stream, at once: an error."""
-        self._write(frame, 0)
+        self.write(frame, 0)
 
     def answer(self, frame: bytes) -> None:
         """Send what a user asked for: after all that came before, what they missed included."""
         if self.live or len(self._answers) >= HELD_ANSWERS:
-            self._write(frame, 0)
+            self.write(frame, 0)
         else:
             self._answers.append(frame)
 
@@ -97,7 +98,7 @@ class Session:
             return
         if self.live:
             self.position = message_id
-            self._write(frame, message_id)
+            self.write(frame, message_id)
         elif self._held_bytes + len(frame) <= HELD_BYTES and not self._overflowed:
             self._held.append((frame, message_id))
             self._held_bytes += len(frame)
@@ -107,7 +108,7 @@ class Session:
     def replay(self, frame: bytes, message_id: int) -> None:
         """Send a message that the store had kept."""
         self.position = message_id
-        self._write(frame, message_id)
+        self.write(frame, message_id)
 
     def confirm(self, position: int) -> bool:
         """All up to `position` was handled; False when that says nothing new, or cannot be."""

@@ -59,6 +59,20 @@ class Outbox:
     length.
     """
 
+    __slots__ = (
+        "_closed",
+        "_drained",
+        "_frames",
+        "_limit",
+        "_overflow",
+        "_paused",
+        "_scheduled",
+        "_size",
+        "_turn",
+        "_write",
+        "position",
+    )
+
     def __init__(
         self,
         turn: Turn,
@@ -88,14 +102,16 @@ class Outbox:
         """Send a frame; `message_id` is 0 when it holds no message of the stream."""
         if self._closed:
             return
-        if self._frames and self._size + len(frame) > self._limit:
+        size = self._size + len(frame)
+        if self._frames and size > self._limit:
             self.flush()  # a turn may hold more than an outbox: the reader may be quick enough
-            if self._frames and self._size + len(frame) > self._limit:
+            size = self._size + len(frame)
+            if self._frames and size > self._limit:
                 self.close()
                 self._overflow()
                 return
         self._frames.append((frame, message_id))
-        self._size += len(frame)
+        self._size = size
         if not self._scheduled and not self._paused:
             self._scheduled = True
             self._turn.add(self)
@@ -103,6 +119,11 @@ class Outbox:
     def flush(self) -> None:
         """Give the transport what waits, as far as it takes it."""
         self._scheduled = False
+        if len(self._frames) == 1 and not self._paused:  # most are: a broadcast's
+            frame, message_id = self._frames.pop()
+            self._size = 0
+            self.position = max(self.position, message_id)
+            self._write(frame)
         while self._frames and not self._paused:
             self._write(b"".join(self._next_frames()))
         if self._drained and not self._frames:

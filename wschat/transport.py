@@ -37,6 +37,10 @@ _buffer = memoryview(bytearray(_READ_BYTES))
 log = Logger(namespace="wschat.transport")
 
 
+def _drop(data: bytes) -> None:
+    """Nobody is there to whom it could be sent."""
+
+
 @implementer(ITCPTransport, ISSLTransport, ISystemHandle, INegotiated, IConsumer, IPushProducer)
 class FastTransport(asyncio.BufferedProtocol):
     """
@@ -60,8 +64,11 @@ class FastTransport(asyncio.BufferedProtocol):
         "disconnecting",
         "producer",
         "protocol",
+        "write",
     )
 
+    #: Sends some bytes.  As long as the connection is open this is aiofastnet's own.
+    write: Callable[[bytes], None]
     protocol: IProtocol | None
     producer: Any
     _transport: Any
@@ -69,6 +76,7 @@ class FastTransport(asyncio.BufferedProtocol):
     def __init__(self, ready: Callable[[FastTransport], None]) -> None:
         self._ready: Callable[[FastTransport], None] | None = ready
         self._transport = None
+        self.write = _drop
         self.protocol = None
         self.producer = None
         self.connected = False
@@ -93,6 +101,7 @@ class FastTransport(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         """The handshake is done."""
         self._transport = transport
+        self.write = transport.write
         self.connected = True
         ready, self._ready = self._ready, None
         if ready is not None:
@@ -115,6 +124,7 @@ class FastTransport(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """The peer has closed its side; aiofastnet answers, and ends the connection."""
         self.disconnecting = True
+        self.write = self._write_last
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -132,6 +142,7 @@ class FastTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.connected = False
+        self.write = _drop
         reason: Exception
         if self._aborted:
             reason = ConnectionAborted()
@@ -155,11 +166,10 @@ class FastTransport(asyncio.BufferedProtocol):
 
     # What protocols call.
 
-    def write(self, data: bytes) -> None:
-        """Send; after `loseConnection` only a producer that is registered still can."""
-        if not self.connected or (self.disconnecting and (self.producer is None or self._aborted)):
-            return
-        self._transport.write(data)
+    def _write_last(self, data: bytes) -> None:
+        """After `loseConnection` only a producer that is registered can still write."""
+        if self.producer is not None:
+            self._transport.write(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send all that, as one."""
@@ -170,6 +180,7 @@ class FastTransport(asyncio.BufferedProtocol):
         if self.disconnecting or not self.connected:
             return
         self.disconnecting = True
+        self.write = self._write_last
         if self.producer is None:
             self._close()
 
@@ -178,6 +189,7 @@ class FastTransport(asyncio.BufferedProtocol):
         if self.connected and not self._aborted:
             self._aborted = True
             self.disconnecting = True
+            self.write = _drop
             # aiofastnet may be reading, and would go on: it is told when it is done.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._transport.abort)
