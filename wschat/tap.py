@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import gc
 import os
 import signal
 import sys
@@ -57,6 +58,10 @@ from wschat.service import ChatService
 
 #: How often files are looked at that may have changed, in seconds.
 _LOOK_INTERVAL: Final = 1.0
+
+#: How many new objects, and then how many looks at those, the garbage collector waits for before it
+#: looks at more of them: a connection has many, which live long, and are looked at for nothing.
+_COLLECT_AFTER: Final = (10_000, 10, 10)
 
 log = Logger(namespace="wschat")
 
@@ -154,6 +159,8 @@ class Server(Service):
             log.critical("cannot start: {line}", line=line)  # for who has only the log
             sys.excepthook = _say_in_one_line
             raise StartError(line) from None
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AFTER)
         self._manager.tell(systemd.READY)
 
     def _start(self) -> None:
