@@ -6,12 +6,13 @@ import sqlite3
 from typing import Any, cast
 
 import psycopg
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.stores import OnFile, OnPostgreSQL, StoreTests, engine, named
-from wschat import dialects
+from tests.stores import OnFile, OnPostgreSQL, StoreTests, engine, file_engine, named
+from wschat import database, dialects
 
 #: No connection is made: the dialect is chosen by the URL.
 POSTGRESQL = "postgresql+psycopg://nobody@127.0.0.1:1/none"
@@ -59,6 +60,45 @@ class DiskFullTests(SynchronousTestCase):
         self.assertFalse(dialect.disk_full(psycopg.errors.OutOfMemory()))
         self.assertFalse(dialect.disk_full(psycopg.OperationalError("no connection")))
         self.assertFalse(dialect.disk_full(None))
+
+
+class TransactionTests(SynchronousTestCase):
+    """SQLite's transactions."""
+
+    def setUp(self) -> None:
+        self.engine = file_engine(self)
+        database.migrate(self.engine)
+        self.dialect = dialects.dialect(self.engine)
+        self.addCleanup(self.dialect.close)
+
+    def users(self) -> int:
+        with self.engine.connect() as connection:
+            return len(connection.execute(sa.select(database.users.c.user_id)).all())
+
+    def test_all_or_nothing(self) -> None:
+        """What is done in a transaction that fails, by whatever way, was never done."""
+        added = {"user_id": "alice", "username": "alice", "public_key": "k", "created_at": 1.0}
+        for fails in (True, False):
+            try:
+                with self.dialect.transaction() as connection:
+                    connection.execute(sa.insert(database.users), added)
+                    self.assertEqual(self.users(), 0)
+                    if fails:
+                        raise ZeroDivisionError
+            except ZeroDivisionError:
+                self.assertEqual(self.users(), 0)
+        self.assertEqual(self.users(), 1)
+
+    def test_locked(self) -> None:
+        """Another writer that does not end is an error as SQLAlchemy's, and later there is none."""
+        with self.dialect.transaction() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+        locked = self.assertRaisesRegex(sa.exc.OperationalError, "locked")
+        with self.engine.execution_options(writes=True).begin(), locked:
+            with self.dialect.transaction():
+                self.fail("two write at once")
+        with self.dialect.transaction():
+            self.assertEqual(self.users(), 0)
 
 
 class ManyTests(StoreTests):

@@ -76,7 +76,6 @@ class _SQL:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._writing = engine.execution_options(writes=True)
         self._row = f"({', '.join([self.mark] * 12)})"
 
     def close(self) -> None:
@@ -158,10 +157,15 @@ class _SQLite(_SQL):
     def transaction(self) -> Iterator[sa.Connection]:
         """Be the only writer until the transaction ends, so that ids appear in their order."""
         if self._connection is None:
-            self._connection = self._writing.connect()
+            self._connection = self._engine.connect().execution_options(begun=True)
+        connection = self._connection
         try:
-            with self._connection.begin():
-                yield self._connection
+            driver = _driver(connection)
+            _tell(driver, "BEGIN IMMEDIATE")
+            yield connection
+            _tell(driver, "COMMIT")
+            if connection.in_transaction():  # SQLAlchemy's own account of it
+                connection.rollback()
         except BaseException:
             self.close()  # whatever it was, the next one begins anew
             raise
@@ -209,6 +213,14 @@ class _SQLite(_SQL):
         return size
 
 
+def _tell(driver: sqlite3.Connection, statement: str) -> None:
+    """Say something whose failure is told as SQLAlchemy tells it."""
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise sa.exc.OperationalError(statement, None, error) from error
+
+
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
     return _raw(connection.connection)
 
@@ -228,7 +240,7 @@ class _PostgreSQL(_SQL):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Be the only writer until the transaction ends: wait until no other server writes."""
-        with self._writing.begin() as connection:
+        with self._engine.begin() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITERS_LOCK,))
             yield connection
 
