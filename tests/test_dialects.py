@@ -94,9 +94,9 @@ class TransactionTests(SynchronousTestCase):
         with self.dialect.transaction() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=0")
         locked = self.assertRaisesRegex(sa.exc.OperationalError, "locked")
-        with self.engine.execution_options(writes=True).begin(), locked:
-            with self.dialect.transaction():
-                self.fail("two write at once")
+        other = self.engine.execution_options(writes=True).begin()
+        with other, locked, self.dialect.transaction():
+            self.fail("two write at once")
         with self.dialect.transaction():
             self.assertEqual(self.users(), 0)
 

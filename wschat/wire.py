@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import functools
 import re
 import struct
 from typing import Any, Final, Protocol, TypeVar
@@ -33,7 +34,8 @@ MAX_SIGNATURE: Final = 256
 MAX_WRAPPED_KEY: Final = 512
 MAX_NONCE: Final = 64
 
-_USER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_USER_ID: Final = 64
+_USER_ID = re.compile(r"[A-Za-z0-9._-]+")
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(?:Z|[+-](\d\d):(\d\d))",
     re.ASCII,
@@ -158,8 +160,11 @@ class CommandAnswer(msgspec.Struct):
     error: str | None = None
 
 
+_MEDIUM: Final = struct.Struct("!BBH").pack
+
 #: The kinds as they are written; a look into this costs less than into the enumeration.
 _KINDS: Final = frozenset(kind.value for kind in Kind)
+_DIRECT: Final = Kind.DIRECT.value
 
 _encoder = msgspec.json.Encoder()
 _submissions = msgspec.json.Decoder(_Submission)
@@ -186,6 +191,11 @@ def valid_user_id(name: str) -> bool:
 
     Nor is it like a reserved name, nor `.` or `..`, which no URL can hold.
     """
+    return len(name) <= _LONGEST_USER_ID and _is_user_id(name)
+
+
+@functools.lru_cache(maxsize=4096)  # the same names come again and again
+def _is_user_id(name: str) -> bool:
     fits = _USER_ID.fullmatch(name) is not None and name.strip(".") != ""
     return fits and name.lower() not in RESERVED_NAMES
 
@@ -200,11 +210,17 @@ def valid_timestamp(text: str) -> bool:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return False
+    moment, hours, minutes = match.groups()
+    return _is_moment(moment) and (hours is None or (int(hours) < 24 and int(minutes) < 60))
+
+
+@functools.lru_cache(maxsize=64)  # most that is said at a time has the same second
+def _is_moment(text: str) -> bool:
     try:
-        datetime.datetime.fromisoformat(match[1])
+        datetime.datetime.fromisoformat(text)
     except ValueError:
         return False
-    return match[2] is None or (int(match[2]) < 24 and int(match[3]) < 60)
+    return True
 
 
 def format_time(seconds: float) -> str:
@@ -216,6 +232,8 @@ def format_time(seconds: float) -> str:
 def _topic(header: Header) -> str:
     """Where a submission goes; its `message_type` may be absent or in the older spelling."""
     to = header.to or ""
+    if header.message_type == _DIRECT and not header.is_broadcast and valid_user_id(to):
+        return to  # as nearly all are
     named = header.message_type or (Kind.BROADCAST if header.is_broadcast else Kind.DIRECT)
     if named not in _KINDS:
         raise Malformed("Unknown message_type: direct, broadcast and server are known.")
@@ -250,12 +268,9 @@ def submitted(header: Header, body: Body, sender: str, now: float) -> Message:
         raise Malformed("The timestamp is not RFC 3339.")
     if header.encrypted_key and topic in RESERVED_NAMES:
         raise Malformed("Only direct messages can be encrypted.")
-    for value, longest in (
-        (header.signature, MAX_SIGNATURE),
-        (header.encrypted_key, MAX_WRAPPED_KEY),
-        (header.encryption_nonce, MAX_NONCE),
-    ):
-        check_length(value, longest)
+    check_length(header.signature, MAX_SIGNATURE)
+    check_length(header.encrypted_key, MAX_WRAPPED_KEY)
+    check_length(header.encryption_nonce, MAX_NONCE)
     return Message(
         sender,
         topic,
@@ -414,5 +429,5 @@ def text_frame(payload: bytes) -> bytes:
     if size < 126:
         return b"\x81%c%b" % (size, payload)
     if size < 65536:
-        return struct.pack("!BBH", 0x81, 126, size) + payload
+        return _MEDIUM(0x81, 126, size) + payload
     return struct.pack("!BBQ", 0x81, 127, size) + payload
