@@ -10,6 +10,7 @@ the server's own encoding is never tested against itself.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import struct
 from collections.abc import Callable, Iterable
@@ -224,9 +225,23 @@ class Wire(StringTransport):
     def _lost(self, reason: Exception) -> None:
         if self.connected:
             self.connected = False
-            if self.producer is not None:
-                self.producer.stopProducing()
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stopProducing()
             self.protocol.connectionLost(Failure(reason))
+
+
+def left_to_collect() -> set[str]:
+    """The kinds of objects of ours, and of TLS's, that only the garbage collector could free."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        kinds = {f"{type(left).__module__}.{type(left).__name__}" for left in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.collect()  # … which has freed nothing until now
+    return {kind for kind in kinds if kind.startswith(("wschat.", "aiofastnet.", "autobahn."))}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from benchmarks import machine, plots, report, targets
 from benchmarks.cache import Cache, InUse, Missing
+from benchmarks.plan import WORKS
 from benchmarks.results import Measurement, Results
 from tests.endtoend import ROOT, run
 
@@ -268,7 +269,7 @@ class RunTests(TestCase):
         results = Results.load(cache / "results.json")
         self.assertEqual(results.missing, {})
         for server in ("wschat", "wschat-lean", "floor"):
-            for work in ("paced", "mixed", "direct", "pipelined", "flood"):
+            for work in WORKS:
                 found = results.find(server, work, 12)
                 assert found is not None, (server, work, done.stderr)
                 self.assertGreater(found.values["rate"], 0)

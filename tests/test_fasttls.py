@@ -20,11 +20,13 @@ from OpenSSL import SSL
 from twisted.internet import defer, reactor
 from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.conformance import FAST, EndpointTests, OnUvloop, Peer, Recorder, aside, client_context
+from tests.support import left_to_collect
 from wschat import addresses, fasttls
 
 
@@ -184,6 +186,21 @@ if FAST:
 
             with self.assertRaises(SSL.Error):
                 await aside(ask)
+
+        async def test_nothing_to_collect(self) -> None:
+            """Nothing of a connection that has ended waits for the garbage collector."""
+            for number, end in enumerate((Peer.close, Peer.vanish)):
+                left_to_collect()
+                peer = await aside(Peer, self.address, client_context())
+                server = await self.factory.connection(number)
+                await aside(peer.send, b"x")
+                await server.received(1)
+                await aside(end, peer)
+                await server.ending()
+                self.factory.made[number] = None
+                del server, peer
+                await deferLater(reactor, 0)
+                self.assertEqual(left_to_collect(), set(), end)
 
         async def test_peer_certificate(self) -> None:
             """What a peer that is asked for a certificate shows can be read."""

@@ -458,7 +458,7 @@ class CommitTests(ServerTests):
         """When one recipient cannot be written to, the others get the message."""
         (charlie,) = self.connect("charlie")
         (faulty,) = self.server.hub.registry.of("bob")
-        self.patch(faulty, "_write", None)
+        self.patch(faulty, "write", None)
         self.alice.say("broadcast", "all")
         self.writer.release()
         self.server.turn()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import struct
+from collections.abc import Callable
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.task import Clock
@@ -21,6 +24,7 @@ from tests.support import (
     ServerTests,
     client_frame,
     encode,
+    left_to_collect,
     submission,
     take_frame,
 )
@@ -224,6 +228,28 @@ class StateTests(SynchronousTestCase):
         one, other = factory.connection(entry("alice")), factory.connection(entry("bob"))
         self.assertIs(one.utf8validator, one.utf8validator)
         self.assertIsNot(one.utf8validator, other.utf8validator)
+
+
+class EndTests(ServerTests):
+    """What is left of a connection that has ended."""
+
+    def test_nothing_to_collect(self) -> None:
+        """Whatever way it ended, nothing of it waits for the garbage collector."""
+        self.server.add_users("alice", "bob")
+        ends: tuple[Callable[[Client], object], ...] = (
+            lambda client: client.wire.lose(),
+            lambda client: client.send(CLOSE, b"\x03\xe8"),
+            lambda client: client.send(TEXT, b"\xff"),
+        )
+        for connect, end in itertools.product((self.server.connect, self.server.connect_v1), ends):
+            gc.collect()
+            client = connect("alice")
+            client.send(PING, b"still there?")
+            end(client)
+            client.wire.lose()
+            del client
+            self.server.advance(100)
+            self.assertEqual(left_to_collect(), set())
 
 
 class ConfirmationTests(ServerTests):

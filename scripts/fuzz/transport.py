@@ -43,6 +43,9 @@ class Transport(StringTransport):
         self._clock = clock
         self._waiting: list[bytes] = []
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing waits here."""
+
     def unregisterProducer(self) -> None:
         """Without a producer it is no error, as for a real transport."""
         self.producer = None
