@@ -24,7 +24,7 @@ from wschat.database import messages, users
 from wschat.http import Answer, Endpoint, Tree
 from wschat.hub import Registry
 from wschat.monitoring import check_administrator
-from wschat.store import Store, until
+from wschat.store import Store
 
 #: How many days are told of when nobody says, and at most.
 DAYS: Final = 30
@@ -75,7 +75,7 @@ class _Day(NamedTuple):
 
 
 def _by_day(connection: sa.Connection, now: float, days: int) -> Mapping[int, _Day]:
-    after = until(connection, (now // _DAY - days + 1) * _DAY)
+    after = statements.until(connection, (now // _DAY - days + 1) * _DAY)
     rows = connection.execute(_SELECT_DAYS, {"after": after})
     return {
         day: _Day(total - broadcasts, broadcasts, senders)
@@ -87,7 +87,7 @@ def read_summary(connection: sa.Connection, now: float, days: int) -> dict[str, 
     """Of all, and of the last day."""
     seen = [row.seen_at for row in connection.execute(statements.SELECT_SEEN)]
     counts = {}
-    for name, after in (("kept", 0), ("last_day", until(connection, now - _DAY))):
+    for name, after in (("kept", 0), ("last_day", statements.until(connection, now - _DAY))):
         total, broadcasts = connection.execute(_SELECT_COUNTS, {"after": after}).one()
         counts[name] = {"direct": total - broadcasts, "broadcast": broadcasts}
     return {

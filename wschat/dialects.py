@@ -62,6 +62,9 @@ class Dialect(Protocol):
     def load(self, text: Any) -> Any:
         """A text as it was before it was stored."""
 
+    def message(self, row: sa.Row[Any]) -> wire.Message:
+        """A row of messages as what was stored."""
+
     def disk_full(self, error: BaseException | None) -> bool:
         """Whether an error, SQLAlchemy's or the driver's, says that there is no room."""
 
@@ -120,6 +123,23 @@ class _SQL:
             message.client_id,
             store(message.envelope_signature),
             store(message.sender_key),
+        )
+
+    def message(self, row: sa.Row[Any]) -> wire.Message:
+        """A row of messages as what was stored."""
+        load = self.load
+        return wire.Message(
+            row.sender,
+            row.topic,
+            load(row.content),
+            row.timestamp,
+            load(row.signature),
+            load(row.encrypted_key),
+            load(row.encryption_nonce),
+            id=row.id,
+            client_id=row.client_id,
+            envelope_signature=load(row.envelope_signature),
+            sender_key=load(row.sender_key),
         )
 
     def first_ids(

@@ -253,6 +253,24 @@ def newest(stored: int | None, gone: int | None) -> int:
     return max(stored or 0, gone or 0)
 
 
+def until(connection: sa.Connection, before: float) -> int:
+    """
+    The last message stored earlier than `before`, as far as ids ascend with time.
+
+    Looked for by halves, so that no index on the time is paid for by every
+    message.  Where the clock was set back it is off by as much.
+    """
+    low, high = 0, head(connection)
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(SELECT_FROM, {"id": middle}).one_or_none()
+        if row is None or row.stored_at >= before:
+            high = middle - 1
+        else:
+            low = row.id
+    return low
+
+
 def add_user(connection: sa.Connection, user: User) -> None:
     """Add a user, whose place is after all that is stored.  An IntegrityError: the id is taken."""
     connection.execute(sa.insert(users), msgspec.structs.asdict(user))

@@ -312,7 +312,7 @@ class Store:
                 statements.SELECT_PAGE,
                 {"user": user_id, "after": after, "head": head, "limit": limit},
             ).all()
-        return Page([self._message(row) for row in rows], head, len(rows) < limit)
+        return Page([self._dialect.message(row) for row in rows], head, len(rows) < limit)
 
     def history(
         self, user_id: str, peer: str, before: int | None, after: int | None, limit: int
@@ -367,7 +367,7 @@ class Store:
         fitting: list[wire.Message] = []
         room = HISTORY_BYTES
         for row in rows:
-            message = self._message(row)
+            message = self._dialect.message(row)
             room -= len(msgspec.json.encode(message.content)) + _HEADER_BYTES
             if fitting and room < 0:
                 break
@@ -384,22 +384,6 @@ class Store:
                 statements.SELECT_FATES, {"sender": sender, "client_ids": client_ids}
             )
             return {row.client_id: Fate(row.id, row.id <= (row.position or 0)) for row in rows}
-
-    def _message(self, row: sa.Row[Any]) -> wire.Message:
-        load = self._dialect.load
-        return wire.Message(
-            row.sender,
-            row.topic,
-            load(row.content),
-            row.timestamp,
-            load(row.signature),
-            load(row.encrypted_key),
-            load(row.encryption_nonce),
-            id=row.id,
-            client_id=row.client_id,
-            envelope_signature=load(row.envelope_signature),
-            sender_key=load(row.sender_key),
-        )
 
     # Users.
 
@@ -510,7 +494,7 @@ class Store:
                 "before": before,
                 "kept": kept or 0,
                 "after": after,
-                "through": until(connection, before),
+                "through": statements.until(connection, before),
                 "last_user": behind[0].user_id if behind else "",
                 "last": last,
                 "next_to_last": next_to_last,
@@ -553,24 +537,6 @@ class Store:
                 statements.SELECT_SURPLUS, {"keep": SESSIONS_PER_USER, "limit": EXPIRY_BATCH}
             )
             return [{"user": row.user_id, "session": row.name} for row in rows]
-
-
-def until(connection: sa.Connection, before: float) -> int:
-    """
-    The last message stored earlier than `before`, as far as ids ascend with time.
-
-    Looked for by halves, so that no index on the time is paid for by every
-    message.  Where the clock was set back it is off by as much.
-    """
-    low, high = 0, statements.head(connection)
-    while low < high:
-        middle = (low + high + 1) // 2
-        row = connection.execute(statements.SELECT_FROM, {"id": middle}).one_or_none()
-        if row is None or row.stored_at >= before:
-            high = middle - 1
-        else:
-            low = row.id
-    return low
 
 
 def _move(connection: sa.Connection, places: Mapping[Place, int], now: float) -> None:
