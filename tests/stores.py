@@ -1,5 +1,5 @@
 """
-What the tests of `wschat.store` share: a store over each kind of database.
+What the tests of what is kept share: a store over each kind of database.
 
 A test class is over SQLite in memory; `OnFile` and `OnPostgreSQL`, put before
 it, make it one over a SQLite file and over PostgreSQL.
@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import postgresql
 from tests.support import NOW, MemoryStore, make_message, make_user
-from wschat import database, store
+from wschat import database, stream
 from wschat.wire import Message
 
 
@@ -65,11 +65,11 @@ class StoreTests(SynchronousTestCase):
     def append(
         self,
         *batch: Message,
-        places: Mapping[store.Place, int] | None = None,
+        places: Mapping[stream.Place, int] | None = None,
         away: Collection[str] = (),
         now: float = NOW,
-    ) -> store.Appended:
-        return self.successResultOf(self.store.append(batch, places or {}, away, now))
+    ) -> stream.Appended:
+        return self.successResultOf(self.store.stream.append(batch, places or {}, away, now))
 
     def fill(
         self, count: int, sender: str = "alice", topic: str = "bob", now: float = NOW
@@ -80,18 +80,20 @@ class StoreTests(SynchronousTestCase):
 
     def move(self, user_id: str, position: int, *names: str, now: float = NOW) -> None:
         """A user, and some sessions of theirs, have everything up to a position."""
-        places: dict[store.Place, int] = {(user_id, name): position for name in (None, *names)}
+        places: dict[stream.Place, int] = {(user_id, name): position for name in (None, *names)}
         self.append(places=places, now=now)
 
-    def page(self, user_id: str, after: int = 0, limit: int = 1000) -> store.Page:
-        return self.successResultOf(self.store.page(user_id, after, limit))
+    def page(self, user_id: str, after: int = 0, limit: int = 1000) -> stream.Page:
+        return self.successResultOf(self.store.stream.page(user_id, after, limit))
 
     def contents(self, user_id: str, after: int = 0) -> list[str]:
         return [message.content for message in self.page(user_id, after).messages]
 
-    def start(self, user_id: str, name: str | None = None, after: int | None = None) -> store.Start:
+    def start(
+        self, user_id: str, name: str | None = None, after: int | None = None
+    ) -> stream.Start:
         """Where a session goes on; `head` is looked at by itself, as `self.head`."""
-        start = self.successResultOf(self.store.start((user_id, name), after))
+        start = self.successResultOf(self.store.stream.start((user_id, name), after))
         self.head = start.head
         return msgspec.structs.replace(start, head=0)
 
@@ -101,11 +103,11 @@ class StoreTests(SynchronousTestCase):
 
     def add_users(self, *user_ids: str) -> None:
         for user_id in user_ids:
-            self.successResultOf(self.store.add_user(make_user(user_id)))
+            self.successResultOf(self.store.users.add(make_user(user_id)))
 
     def expire(self, before: float, after: int = 0) -> int:
         """Expire a batch; how many messages were removed."""
-        return self.successResultOf(self.store.expire(before, after)).removed
+        return self.successResultOf(self.store.stream.expire(before, after)).removed
 
 
 class OnFile(StoreTests):

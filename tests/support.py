@@ -26,11 +26,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat import database, http, store
+from wschat import database, http
 from wschat.codes import CloseCode
 from wschat.commands import Command
+from wschat.history import History
 from wschat.identity import PrivateKey, User
+from wschat.store import Store
+from wschat.stream import Stream
 from wschat.testing import NOW, SECRET, Limits, MemoryServer
+from wschat.users import Users
 from wschat.wire import Message
 
 __all__ = ["NOW", "SECRET", "Limits"]
@@ -92,8 +96,8 @@ class Executor:
             deferred.errback(error)
 
 
-class MemoryStore(store.Store):
-    """A store in memory, with an executor each for writing and reading."""
+class MemoryStore(Store):
+    """A store in memory, with an executor each for writing and reading, and what is kept in it."""
 
     def __init__(self, engine: sa.Engine | None = None, *, offline_limit: int = 1000) -> None:
         if engine is None:
@@ -102,7 +106,10 @@ class MemoryStore(store.Store):
         self.engine = engine
         self.writer = Executor()
         self.reader = Executor()
-        super().__init__(engine, self.writer, self.reader, offline_limit=offline_limit)
+        super().__init__(engine, self.writer, self.reader)
+        self.stream = Stream(self, offline_limit)
+        self.history = History(self)
+        self.users = Users(self)
 
 
 def make_user(user_id: str, key: PrivateKey | None = None, created_at: float = NOW) -> User:
@@ -396,7 +403,7 @@ class Server(MemoryServer):
         """Register a user; their private key."""
         key = self.keys[user_id] = PrivateKey.generate()
         user = make_user(user_id, key, self.wall())
-        self.store._add_user(user)
+        self.store.users._add(user)
         self.accounts.load([user])
         return key
 
@@ -420,11 +427,11 @@ class Server(MemoryServer):
 
     def cursor(self, user_id: str) -> int:
         """The place in the stream that is saved for a user."""
-        return self.store._start((user_id, None), None).position
+        return self.store.stream._start((user_id, None), None).position
 
     def session_place(self, user_id: str, session: str = "default") -> int:
         """The place that is saved for one of a user's sessions."""
-        return self.store._start((user_id, session), None).position
+        return self.store.stream._start((user_id, session), None).position
 
     def after_crash(self, limits: Limits | None = None) -> Server:
         """Another server with the same database, as if this one had been killed."""

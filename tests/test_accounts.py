@@ -79,7 +79,7 @@ class ChallengeTests(SynchronousTestCase):
 class _AccountsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = MemoryStore()
-        self.accounts = Accounts(self.store, SECRET, DAY, True)
+        self.accounts = Accounts(self.store.users, SECRET, DAY, True)
         self.key = PrivateKey.generate()
 
     def wanted(self, user_id: str = "alice", **fields: Any) -> Registration:
@@ -109,7 +109,7 @@ class RegistrationTests(_AccountsTests):
             User("alice", "Alice", self.key.public_key, self.key.x25519_public_key, NOW),
         )
         self.assertEqual(self.accounts.user("alice"), user)
-        self.assertEqual(self.store.all_users(), [user])
+        self.assertEqual(self.store.users.all(), [user])
 
     def test_defaults(self) -> None:
         """Without a user name it is the id; an empty X25519 key is none."""
@@ -142,9 +142,9 @@ class RegistrationTests(_AccountsTests):
 
     def test_closed(self) -> None:
         """When registration is closed it is a 403."""
-        closed = Accounts(self.store, SECRET, DAY, False)
+        closed = Accounts(self.store.users, SECRET, DAY, False)
         self.refused(HTTPStatus.FORBIDDEN, closed.register, self.wanted(), NOW)
-        self.assertEqual(self.store.all_users(), [])
+        self.assertEqual(self.store.users.all(), [])
 
     def test_bad_names(self) -> None:
         """Names that mean something in a frame, and names of other characters, are a 400."""
@@ -172,13 +172,13 @@ class RegistrationTests(_AccountsTests):
         ):
             wanted = self.wanted(**fields)
             self.refused(HTTPStatus.BAD_REQUEST, self.accounts.register, wanted, NOW)
-        self.assertEqual(self.store.all_users(), [])
+        self.assertEqual(self.store.users.all(), [])
 
     def test_loaded(self) -> None:
         """Users whom the store has are known after `load`."""
         user = self.register()
-        again = Accounts(self.store, SECRET, DAY, True)
-        again.load(self.store.all_users())
+        again = Accounts(self.store.users, SECRET, DAY, True)
+        again.load(self.store.users.all())
         self.assertEqual(again.user("alice"), user)
 
 
@@ -312,7 +312,7 @@ class TokenTests(_AccountsTests):
         """HS256 is the only algorithm, even with the right secret."""
         claims = {"user_id": "alice", "exp": NOW + DAY}
         self.unauthorized(jwt.encode(claims, SECRET * 2, "HS512"))
-        longer = Accounts(self.store, SECRET * 2, DAY, True)
+        longer = Accounts(self.store.users, SECRET * 2, DAY, True)
         longer.load([self.user])
         token = jwt.encode(claims, SECRET * 2, "HS512")
         self.refused(HTTPStatus.UNAUTHORIZED, longer.authenticate, token, NOW)
@@ -490,7 +490,7 @@ class RotationTests(_AccountsTests):
         third = PrivateKey.generate()
         second = self.rotate(self.new, third)
         self.assertEqual(self.accounts.user("alice"), second)
-        self.assertEqual(self.store.all_users(), [second])
+        self.assertEqual(self.store.users.all(), [second])
         self.assertEqual(second.public_key, third.public_key)
         self.assertEqual(second.x25519_public_key, third.x25519_public_key)
         steps = rotation.chain(second.rotations)
@@ -567,7 +567,7 @@ class RotationTests(_AccountsTests):
         self.accounts.users["alice"] = user  # as it was when the other was looked at
         failure = self.failureResultOf(self.accounts.rotate(other, NOW), AccountError)
         self.assertEqual(failure.value.status, 409)
-        self.assertEqual(self.store.all_users()[0].public_key, self.new.public_key)
+        self.assertEqual(self.store.users.all()[0].public_key, self.new.public_key)
 
     def test_too_many(self) -> None:
         """A chain is not made longer than everybody wants to read."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tests.stores import OnFile, OnPostgreSQL, StoreTests, file_engine, named
 from tests.support import NOW, make_user
-from wschat import database, store
+from wschat import database, users
 from wschat.administration import Administration, NoSuchUser, Refused
 from wschat.identity import PrivateKey, User
 from wschat.wire import BROADCAST
@@ -22,16 +22,16 @@ class AdministrationTests(StoreTests):
         self.administration = Administration(self.store.engine)
         self.add_users("alice", "bob")
 
-    def changes(self, after: int = 0) -> store.Changes:
-        return self.successResultOf(self.store.changes(after))
+    def changes(self, after: int = 0) -> users.Changes:
+        return self.successResultOf(self.store.users.changes(after))
 
     def user(self, user_id: str) -> User:
         """As the store has them."""
-        return {user.user_id: user for user in self.store.all_users()}[user_id]
+        return {user.user_id: user for user in self.store.users.all()}[user_id]
 
     def test_nothing_changed(self) -> None:
         """Who registers, and who gives themselves new keys, is no change of an operator's."""
-        self.assertEqual(self.changes(), store.Changes(0, {}))
+        self.assertEqual(self.changes(), users.Changes(0, {}))
 
     def test_add(self) -> None:
         """A user who is added is one like any other, from here on in the stream."""
@@ -55,7 +55,7 @@ class AdministrationTests(StoreTests):
             User("charlie", "C", good.public_key, "junk", NOW),
         ):
             self.assertRaises(Refused, self.administration.add, user, NOW)
-        self.assertEqual([user.user_id for user in self.store.all_users()], ["alice", "bob"])
+        self.assertEqual([user.user_id for user in self.store.users.all()], ["alice", "bob"])
         self.assertEqual(self.changes().users, {})
 
     def test_disable_and_enable(self) -> None:
@@ -69,7 +69,7 @@ class AdministrationTests(StoreTests):
         second = self.changes(first.last)
         self.assertGreater(second.last, first.last)
         self.assertEqual(second.users, {"alice": alice})
-        self.assertEqual(self.changes(second.last), store.Changes(second.last, {}))
+        self.assertEqual(self.changes(second.last), users.Changes(second.last, {}))
 
     def test_sign_out(self) -> None:
         """When logins ended is noted, and nothing else."""
@@ -96,7 +96,7 @@ class AdministrationTests(StoreTests):
         alice = self.user("alice")
         self.administration.disable("alice", NOW)
         renewed = make_user("alice")
-        self.successResultOf(self.store.rotate(renewed, alice.public_key))
+        self.successResultOf(self.store.users.rotate(renewed, alice.public_key))
         self.assertEqual(self.user("alice").public_key, renewed.public_key)
         self.assertEqual(self.user("alice").disabled_at, NOW)
 
@@ -168,7 +168,7 @@ class AdministrationTests(StoreTests):
         self.assertEqual(self.administration.remove_messages("alice"), 1003)
         self.administration.remove_user("alice", NOW)
         self.assertEqual(self.changes().users, {"alice": None})
-        self.assertEqual([user.user_id for user in self.store.all_users()], ["bob"])
+        self.assertEqual([user.user_id for user in self.store.users.all()], ["bob"])
         self.assertEqual(self.contents("bob"), ["kept"])
         with self.store.engine.connect() as connection:
             for table in (database.cursors, database.sessions):
@@ -217,7 +217,7 @@ class SecureTests(StoreTests):
                 self.assertNotIn(removed, file.read_bytes(), file)
 
     def key_of(self, user_id: str) -> bytes:
-        (user,) = (u for u in self.store.all_users() if u.user_id == user_id)
+        (user,) = (u for u in self.store.users.all() if u.user_id == user_id)
         return user.public_key.encode()
 
     def test_somebody_reads(self) -> None:

@@ -43,7 +43,7 @@ class AnalyticsTests(WebTests):
     def store(self, when: float, *topics: str, sender: str = "bob") -> None:
         """Messages that were stored then, to each of these."""
         batch = [make_message(sender, topic, "quokka") for topic in topics]
-        self.server.store._append(batch, {}, frozenset(), when)
+        self.server.store.stream._append(batch, {}, frozenset(), when)
 
     def test_who_may_ask(self) -> None:
         """Administrators, with their token in the header; nobody else, from wherever."""
@@ -99,7 +99,7 @@ class AnalyticsTests(WebTests):
 
     def test_users(self) -> None:
         """Who registered on a day, and how many said something on it, once each."""
-        self.server.store._add_user(make_user("carol", created_at=MIDNIGHT - 1))
+        self.server.store.users._add(make_user("carol", created_at=MIDNIGHT - 1))
         self.store(MIDNIGHT - 1, "alice", "alice")
         self.store(MIDNIGHT - 1, "broadcast", sender="carol")
         self.store(MIDNIGHT + 1, "alice")
@@ -110,7 +110,7 @@ class AnalyticsTests(WebTests):
     def test_summary(self) -> None:
         """Who there is, who was there lately, and what is kept."""
         self.connect("bob", "bob")
-        self.server.store._seen({"alice": NOW - 2 * DAY})
+        self.server.store.users._seen({"alice": NOW - 2 * DAY})
         self.store(NOW - 2 * DAY, "alice", "broadcast")
         self.store(NOW - DAY + 1, "alice")
         told = self.ask("/analytics/summary").json
@@ -190,9 +190,8 @@ class ReadTests(StoreTests):
     def read(
         self, function: Callable[[sa.Connection, float, int], dict[str, Any]], days: int = 2
     ) -> dict[str, Any]:
-        return self.successResultOf(
-            self.store.read(lambda connection: function(connection, NOW, days))
-        )
+        with self.store.connect() as connection:
+            return function(connection, NOW, days)
 
     def test_all(self) -> None:
         """Messages, senders and registrations by day, and the summary."""

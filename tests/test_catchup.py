@@ -18,7 +18,7 @@ from wschat.hub import Session
 from wschat.meters import Meters
 from wschat.outbox import Outbox, Turn
 from wschat.receipts import Receipts
-from wschat.store import PAGE_MESSAGES, Place
+from wschat.stream import PAGE_MESSAGES, Place
 
 
 class CatchUpTests(SynchronousTestCase):
@@ -28,10 +28,10 @@ class CatchUpTests(SynchronousTestCase):
         self.clock = Clock()
         self.store = MemoryStore()
         for user_id in ("alice", "bob"):
-            self.store._add_user(make_user(user_id))
+            self.store.users._add(make_user(user_id))
         self.saved: list[dict[Place, int]] = []
         self.commits = Commits(
-            self.store,
+            self.store.stream,
             lambda: NOW,
             set(),
             clock=lambda: NOW,
@@ -45,7 +45,12 @@ class CatchUpTests(SynchronousTestCase):
         self.receipts = Receipts()
         self.turns: list[Deferred[None]] = []
         self.catch_up = CatchUp(
-            self.store, self.commits, self.receipts, self.next_turn, (10.0, 20.0), meters=Meters()
+            self.store.stream,
+            self.commits,
+            self.receipts,
+            self.next_turn,
+            (10.0, 20.0),
+            meters=Meters(),
         )
         self.written: list[bytes] = []
         self.closed: list[CloseCode] = []
@@ -72,13 +77,13 @@ class CatchUpTests(SynchronousTestCase):
 
     def keep(self, count: int, size: int = 1, client_id: str = "m") -> None:
         """Messages for bob, whose contents are their ids."""
-        head = len(self.store._page("bob", 0, 10_000).messages)
+        head = len(self.store.stream._page("bob", 0, 10_000).messages)
         batch = []
         for number in range(head + 1, head + count + 1):
             message = make_message("alice", "bob", str(number).rjust(size))
             message.client_id = f"{client_id}-{number}"
             batch.append(message)
-        self.store._append(batch, {}, frozenset(), NOW)
+        self.store.stream._append(batch, {}, frozenset(), NOW)
 
     def frames(self) -> list[tuple[str, int]]:
         """What was written since the last time: the types, and the ids or places."""
@@ -139,7 +144,7 @@ class CatchUpTests(SynchronousTestCase):
     def test_receipts(self) -> None:
         """Who sent what was missed waits for it to be acknowledged, if the user had not."""
         self.keep(3)
-        self.store._append([], {("bob", None): 1}, frozenset(), NOW)
+        self.store.stream._append([], {("bob", None): 1}, frozenset(), NOW)
         self.catch_up.begin(self.session("new here"), self.outbox, 0)
         self.assertEqual(self.frames()[1:-1], self.messages(1, 2, 3))
         self.assertEqual([awaited.id for awaited in self.receipts.arrived("bob", 9)], [2, 3])

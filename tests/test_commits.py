@@ -14,7 +14,8 @@ from wschat.codes import ErrorCode, Refused
 from wschat.commits import Commits, storable
 from wschat.hub import Session
 from wschat.meters import Meters
-from wschat.store import Appended, DiskFull, Place
+from wschat.store import DiskFull
+from wschat.stream import Appended, Place
 from wschat.wire import Message
 
 
@@ -42,7 +43,7 @@ class CommitsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = MemoryStore()
         for user_id in ("alice", "bob", "charlie"):
-            self.store._add_user(make_user(user_id))
+            self.store.users._add(make_user(user_id))
         self.writer = self.store.writer
         self.writer.held = True
         self.there = {"alice", "bob"}
@@ -54,7 +55,7 @@ class CommitsCase(SynchronousTestCase):
 
     def make(self, batch_bytes: int = 1000) -> Commits:
         return Commits(
-            self.store,
+            self.store.stream,
             lambda: NOW,
             self.there,
             clock=lambda: NOW,
@@ -86,7 +87,7 @@ class CommitsCase(SynchronousTestCase):
         self.writer.release()
 
     def cursor(self, user_id: str) -> int:
-        return self.store._start((user_id, None), None).position
+        return self.store.stream._start((user_id, None), None).position
 
 
 class CommitsTests(CommitsCase):
@@ -134,7 +135,7 @@ class CommitsTests(CommitsCase):
 
     def test_away(self) -> None:
         """Only those who are not there have a bounded inbox."""
-        self.store._offline_limit = 1
+        self.store.stream._offline_limit = 1
         for topic in ("bob", "charlie", "broadcast"):
             for number in (1, 2):
                 self.commits.put(self.session, message(f"{topic} {number}", topic), 1)

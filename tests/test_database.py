@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.stores import engine, file_engine, postgresql_engine
 from tests.support import NOW, MemoryStore, make_message, make_user
-from wschat import database, store
+from wschat import database, stream
 
 ROOT = Path(__file__).parent.parent
 
@@ -270,13 +270,13 @@ class MigrationTests(SynchronousTestCase):
             connection.exec_driver_sql("INSERT INTO cursors VALUES ('alice', 6)")
         database.migrate(made)
         kept = MemoryStore(made)
-        self.assertEqual([user.user_id for user in kept.all_users()], ["alice"])
-        start = self.successResultOf(kept.start(("alice", None), None))
-        self.assertEqual(start, store.Start(6, True, 6, known=False, head=7))
-        (hello,) = self.successResultOf(kept.page("alice", 6)).messages
+        self.assertEqual([user.user_id for user in kept.users.all()], ["alice"])
+        start = self.successResultOf(kept.stream.start(("alice", None), None))
+        self.assertEqual(start, stream.Start(6, True, 6, known=False, head=7))
+        (hello,) = self.successResultOf(kept.stream.page("alice", 6)).messages
         self.assertEqual((hello.id, hello.content, hello.client_id), (7, "hello", None))
         appended = self.successResultOf(
-            kept.append([make_message("bob", "alice", "new")], {}, (), NOW)
+            kept.stream.append([make_message("bob", "alice", "new")], {}, (), NOW)
         )
         self.assertEqual(list(appended.ids), [8])
 

@@ -146,7 +146,7 @@ class RowsTests(StoreTests):
         """A value that cannot be stored, far behind, leaves nothing of the batch."""
         batch = [named(f"{n}") for n in range(120)]
         batch[110].timestamp = cast(Any, object())
-        self.failureResultOf(self.store.append(batch, {}, (), 1.0))
+        self.failureResultOf(self.store.stream.append(batch, {}, (), 1.0))
         self.assertEqual(self.page("bob").messages, [])
         self.append(named("after"))
         self.assertEqual([message.client_id for message in self.page("bob").messages], ["after"])

@@ -119,11 +119,11 @@ class MonitoringTests(_ServerTests):
     def test_analytics(self) -> None:
         """The answers are as they are shown, but for the days that are left out."""
         self.server.add_users("alice", "bob")
-        self.server.store._seen({"alice": NOW - 2 * 86400})
+        self.server.store.users._seen({"alice": NOW - 2 * 86400})
         self.connect("bob", "bob")
         for when, topics in ((NOW - 2 * 86400, ("alice",)), (NOW - 1, ("alice", "broadcast"))):
             batch = [make_message("bob", topic, "word") for topic in topics]
-            self.server.store._append(batch, {}, frozenset(), when)
+            self.server.store.stream._append(batch, {}, frozenset(), when)
         authorization = f"Bearer {self.server.token('alice')}"
         (block,) = re.findall(r"## Analytics\n.*?```json\n(.*?)```", MONITORING, re.DOTALL)
         examples = [json.loads(line) for line in block.splitlines()]

@@ -7,9 +7,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW, Limits, MemoryStore, ServerTests, make_message, make_user
 from tests.test_service_v1 import ids
-from wschat import store
+from wschat import users
 from wschat.expiry import INTERVAL, Expiry
-from wschat.store import EXPIRY_BATCH, DiskFull, Place
+from wschat.store import DiskFull
+from wschat.stream import EXPIRY_BATCH, Place
 
 DAY = 86400.0
 
@@ -20,10 +21,17 @@ class ExpiryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = MemoryStore()
         for user_id in ("alice", "bob"):
-            self.store._add_user(make_user(user_id))
+            self.store.users._add(make_user(user_id))
         self.clock = Clock()
         self.there: list[Place] = []
-        self.expiry = Expiry(self.store, self.clock, self.wall, 30 * DAY, lambda: self.there)
+        self.expiry = Expiry(
+            self.store.stream,
+            self.store.users,
+            self.clock,
+            self.wall,
+            retention=30 * DAY,
+            there=lambda: self.there,
+        )
 
     def wall(self) -> float:
         return NOW + self.clock.seconds()
@@ -31,12 +39,12 @@ class ExpiryTests(SynchronousTestCase):
     def store_messages(self, count: int, days_ago: float) -> None:
         """Messages to bob that he has acknowledged."""
         batch = [make_message("alice", "bob", "hi") for _ in range(count)]
-        appended = self.store._append(batch, {}, frozenset(), NOW - days_ago * DAY)
-        self.store._append([], {("bob", None): appended.ids[-1]}, frozenset(), NOW)
+        appended = self.store.stream._append(batch, {}, frozenset(), NOW - days_ago * DAY)
+        self.store.stream._append([], {("bob", None): appended.ids[-1]}, frozenset(), NOW)
 
     def kept(self) -> int:
         """How many messages there are, the latest thousands."""
-        return len(self.store._page("bob", 0, 10_000).messages)
+        return len(self.store.stream._page("bob", 0, 10_000).messages)
 
     def test_old(self) -> None:
         """What is older than the retention and was acknowledged goes, at the start already."""
@@ -67,14 +75,14 @@ class ExpiryTests(SynchronousTestCase):
 
     def test_sessions_that_are_there(self) -> None:
         """Who is connected is seen, however quiet; of too many, others are forgotten."""
-        self.patch(store, "SESSIONS_PER_USER", 1)
+        self.patch(users, "SESSIONS_PER_USER", 1)
         for seen, name in enumerate(("quiet", "other")):
-            self.store._append([], {("bob", name): 0}, frozenset(), NOW + seen)
+            self.store.stream._append([], {("bob", name): 0}, frozenset(), NOW + seen)
         self.there = [("bob", "quiet"), ("alice", None)]
         self.clock.advance(60)
         self.expiry.start()
-        self.assertEqual(self.store._start(("bob", "quiet"), None).known, True)
-        self.assertEqual(self.store._start(("bob", "other"), None).known, False)
+        self.assertEqual(self.store.stream._start(("bob", "quiet"), None).known, True)
+        self.assertEqual(self.store.stream._start(("bob", "other"), None).known, False)
 
     def test_exactly_a_step(self) -> None:
         """When a step was full it looks once more, and then ends."""
@@ -172,4 +180,4 @@ class RetentionTests(ServerTests):
         self.assertEqual(self.server.clock.getDelayedCalls(), [])
 
     def kept(self) -> list[int]:
-        return [message.id for message in self.server.store._page("bob", 0, 100).messages]
+        return [message.id for message in self.server.store.stream._page("bob", 0, 100).messages]

@@ -484,7 +484,7 @@ class StoredTests(ServerTests):
         """The stored message is the delivered one."""
         alice, bob = self.connect("alice", "bob")
         alice.say("bob", "hi", signature="c2ln")
-        page = self.successResultOf(self.server.store.page("bob", 0))
+        page = self.successResultOf(self.server.store.stream.page("bob", 0))
         expected = make_message("alice", "bob", "hi")
         expected.timestamp, expected.signature, expected.id = "2026-11-22T10:00:00.5Z", "c2ln", 1
         self.assertEqual(page.messages, [expected])

@@ -14,7 +14,7 @@ from tests.support import (
 )
 from wschat import hub
 from wschat.codes import CloseCode
-from wschat.store import PAGE_MESSAGES
+from wschat.stream import PAGE_MESSAGES
 
 
 def numbers(count: int, start: int = 0) -> list[str]:
@@ -385,7 +385,7 @@ class DrainTests(ServerTests):
         return Deferred.fromCoroutine(self.server.chat.drain())
 
     def kept(self) -> list[str]:
-        page = self.successResultOf(self.server.store.page("bob", 0))
+        page = self.successResultOf(self.server.store.stream.page("bob", 0))
         return [message.content for message in page.messages]
 
     def test_idle(self) -> None:

@@ -8,7 +8,7 @@ from tests.support import NOW, TEXT, Client, Limits, ServerTests
 from wschat import rotation, wire
 from wschat.codes import CloseCode
 from wschat.identity import PrivateKey
-from wschat.store import PAGE_MESSAGES
+from wschat.stream import PAGE_MESSAGES
 
 
 def ids(client: Client) -> list[int]:

@@ -198,7 +198,7 @@ class World:
 
     def kept(self, user: User) -> list[tuple[int, str]]:
         """What is stored for a user: ids, and the senders' names for them."""
-        messages = self.server.store._page(user.name, 0, 100_000).messages
+        messages = self.server.store.stream._page(user.name, 0, 100_000).messages
         return [(message.id, message.client_id or "") for message in messages]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support import TEXT, ServerTests, encode, v1_submission
 from tests.test_service_v1 import ids, receipt
-from wschat.store import PAGE_MESSAGES
+from wschat.stream import PAGE_MESSAGES
 
 
 class ReceiptTests(ServerTests):

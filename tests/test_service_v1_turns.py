@@ -401,7 +401,7 @@ class DiskFullTests(ServerTests):
         self.assertEqual((self.logged(), self.flushLoggedErrors()), ([], []))
         self.make_room()
         self.server.advance(1)
-        self.assertIn("charlie", self.server.store.last_seen())
+        self.assertIn("charlie", self.server.store.users.last_seen())
 
     def test_acknowledgements(self) -> None:
         """A place that was not saved is saved when there is room, and only then told."""

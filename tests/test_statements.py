@@ -33,9 +33,9 @@ class PlanTests(StoreTests):
         self.page("bob")
         for peer in ("alice", "broadcast"):
             for before, after in ((None, None), (5, None), (None, 1)):
-                self.successResultOf(self.store.history("bob", peer, before, after, 10))
-        self.successResultOf(self.store.fates("alice", ["x"]))
-        self.successResultOf(self.store.seen({"bob": 1.0}))
+                self.successResultOf(self.store.history.page("bob", peer, before, after, 10))
+        self.successResultOf(self.store.history.fates("alice", ["x"]))
+        self.successResultOf(self.store.users.seen({"bob": 1.0}))
         plans = self.plans()
         searches = [step for step in plans if step.startswith("SEARCH messages")]
         self.assertGreater(len(searches), 10)

@@ -1,334 +1,29 @@
-"""Tests of `wschat.store`: messages in, and users."""
+"""Tests of `wschat.store`: its size, full disks, restarts, and many who use it at once."""
 
 from __future__ import annotations
 
-import sqlite3
+from typing import Any, cast
 
-import msgspec
 import sqlalchemy as sa
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
 
-from tests.stores import OnFile, OnPostgreSQL, StoreTests, named
-from tests.support import NOW, make_message, make_user
-from wschat import store
-from wschat.identity import User
-from wschat.wire import Message
-
-#: What a text may hold that a database, or a way to it, could trip over.
-ODD_TEXTS = (
-    "",
-    " ",
-    "\0",
-    "a\0b\0\0",
-    "\ue000",
-    "\ue0000",
-    "\ue000e",
-    "\ue000\0\ue0000\ue000e\0e0",
-    "\ue000\ue000",
-    "\u2028 <\U0001f600> \ufeff\uffff",
-    "e\u0301 \u00e9 I\u0307",
-    "'; DROP TABLE messages; -- \\ %s ? :user {}",
-    "\r\n\t\x7f\x1b[0m",
-    "x" * 65536,
+from tests import postgresql
+from tests.stores import (
+    OnFile,
+    OnPostgreSQL,
+    StoreTests,
+    engine,
+    file_engine,
+    named,
+    postgresql_engine,
 )
-
-
-def _broken(content: str = "broken") -> Message:
-    """A message that the database does not take."""
-    message = make_message("alice", "bob", content)
-    message.timestamp = None  # type: ignore[assignment]  # so that a column that needs one fails
-    return message
-
-
-class AppendTests(StoreTests):
-    """Storing messages."""
-
-    def test_ids_ascend(self) -> None:
-        """Ids begin at 1, are consecutive within a batch, and go on in the next."""
-        self.assertEqual(self.fill(3), [1, 2, 3])
-        self.assertEqual(self.fill(1), [4])
-        self.assertEqual(self.fill(2), [5, 6])
-
-    def test_ids_fit_the_messages(self) -> None:
-        """The n-th id is the n-th message's."""
-        ids = self.fill(3)
-        kept = {message.id: message.content for message in self.page("bob").messages}
-        self.assertEqual(kept, dict(zip(ids, ["0", "1", "2"], strict=True)))
-
-    def test_nothing(self) -> None:
-        """An empty batch has no ids."""
-        appended = self.append()
-        self.assertEqual(list(appended.ids), [])
-        self.assertEqual(set(appended.repeats) | set(appended.full), set())
-
-    def test_everything_is_kept(self) -> None:
-        """A message comes back as it was, client id, signature and encryption fields included."""
-        message = Message(
-            "alice", "bob", "content", "2026-11-22T10:00:00.123456789+05:30",
-            "signature", "wrapped key", "nonce", client_id="c" * 64,
-            envelope_signature="of all", sender_key="own",
-        )  # fmt: skip
-        self.append(message)
-        (kept,) = self.page("bob").messages
-        message.id = 1
-        self.assertEqual(kept, message)
-
-    def test_odd_texts(self) -> None:
-        """Whatever a text holds, it comes back as it was, in every field that is free text."""
-        self.append(
-            *(
-                Message("alice", "bob", text, "2026-11-22T10:00:00Z", text, text, text)
-                for text in ODD_TEXTS
-            )
-        )
-        kept = self.page("bob").messages
-        for message, text in zip(kept, ODD_TEXTS, strict=True):
-            fields = (message.content, message.signature)
-            self.assertEqual(fields, (text, text))
-            self.assertEqual((message.encrypted_key, message.encryption_nonce), (text, text))
-        (again,) = self.successResultOf(self.store.history("alice", "bob", 5, 3, 10)).messages
-        self.assertEqual(again.content, ODD_TEXTS[3])
-
-    def test_all_or_nothing(self) -> None:
-        """When one message cannot be stored, none is, and no place moves."""
-        self.add_users("bob")
-        batch = [make_message("alice", "bob", "good"), _broken()]
-        places: dict[store.Place, int] = {("bob", None): 7, ("bob", "phone"): 7}
-        failed = self.store.append(batch, places, (), NOW)
-        self.failureResultOf(failed, sa.exc.IntegrityError, sqlite3.IntegrityError)
-        self.assertEqual(self.page("bob"), store.Page([], 0, True))
-        self.assertEqual(self.start("bob", "phone"), store.Start(0, True, 0, known=False))
-
-    def test_goes_on_after_failure(self) -> None:
-        """After a batch that failed, the next one is stored."""
-        self.failureResultOf(self.store.append([_broken()], {}, (), NOW))
-        self.fill(1)
-        self.assertEqual(self.contents("bob"), ["0"])
-
-
-class AppendFileTests(OnFile, AppendTests):
-    pass
-
-
-class AppendPostgreSQLTests(OnPostgreSQL, AppendTests):
-    pass
-
-
-class IdempotenceTests(StoreTests):
-    """A sender's client id names one message, however often it is sent."""
-
-    def test_across_batches(self) -> None:
-        """A message that was stored before is answered with the first one's id; that one stays."""
-        self.append(named("x", "first"))
-        appended = self.append(named("x", "second"))
-        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1], {0}))
-        self.assertEqual(self.contents("bob"), ["first"])
-
-    def test_within_a_batch(self) -> None:
-        """Of two messages with one client id in one batch, the first is stored."""
-        appended = self.append(named("x", "first"), named("x", "second"), named("y", "third"))
-        self.assertEqual(list(appended.ids), [1, 1, 3])
-        self.assertEqual(set(appended.repeats), {1})
-        self.assertEqual(self.contents("bob"), ["first", "third"])
-
-    def test_mixed(self) -> None:
-        """Old, new, and messages without a client id: each has its own id, in order."""
-        self.append(named("a"), named("b"))
-        appended = self.append(
-            named("b"), named("c", "c"), make_message("alice", "bob", "-"), named("c"), named("a")
-        )
-        self.assertEqual(list(appended.ids), [2, 4, 5, 4, 1])
-        self.assertEqual(set(appended.repeats), {0, 3, 4})
-        kept = [(message.id, message.content) for message in self.page("bob", 2).messages]
-        self.assertEqual(kept, [(4, "c"), (5, "-")])
-
-    def test_ids_after_repeats(self) -> None:
-        """What is stored after a batch of repeats has an id that no other message has."""
-        self.append(named("x"))
-        self.append(named("x"), named("x"))
-        (new,) = self.append(named("y")).ids
-        self.assertEqual([message.id for message in self.page("bob").messages], [1, new])
-        self.assertGreater(new, 1)
-
-    def test_only_the_senders_own(self) -> None:
-        """Two senders may use the same client id."""
-        appended = self.append(named("x"), named("x", sender="charlie"))
-        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 2], set()))
-
-    def test_whoever_it_is_for(self) -> None:
-        """A client id that was used for one recipient names that message for all."""
-        self.append(named("x"))
-        appended = self.append(named("x", topic="charlie"), named("x", topic="broadcast"))
-        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 1], {0, 1}))
-        self.assertEqual(self.contents("charlie"), [])
-
-    def test_exact(self) -> None:
-        """Client ids that differ in case only are two."""
-        self.assertEqual(set(self.append(named("x"), named("X")).repeats), set())
-
-    def test_without_one(self) -> None:
-        """The same message twice, without a client id, is two."""
-        self.append(make_message("alice", "bob", "hi"), make_message("alice", "bob", "hi"))
-        self.assertEqual(self.contents("bob"), ["hi", "hi"])
-
-    def test_places_move_with_repeats(self) -> None:
-        """A batch of nothing but repeats moves places all the same."""
-        self.add_users("bob")
-        self.append(named("x"))
-        self.append(named("x"), places={("bob", None): 1})
-        self.assertEqual(self.cursor("bob"), 1)
-
-
-class IdempotenceFileTests(OnFile, IdempotenceTests):
-    pass
-
-
-class IdempotencePostgreSQLTests(OnPostgreSQL, IdempotenceTests):
-    pass
-
-
-class OfflineLimitTests(StoreTests):
-    """How much may wait for a user who is away."""
-
-    offline_limit = 3
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.add_users("alice", "bob", "charlie")
-
-    def send(self, *batch: Message, away: tuple[str, ...] = ("bob",)) -> tuple[list[int], set[int]]:
-        """The ids, and which of the batch found no room."""
-        appended = self.append(*batch, away=away)
-        return list(appended.ids), set(appended.full)
-
-    def test_within_a_batch(self) -> None:
-        """What fits of a batch is stored, in order; the rest is not."""
-        batch = [make_message("alice", "bob", str(n)) for n in range(5)]
-        self.assertEqual(self.send(*batch), ([1, 2, 3, 0, 0], {3, 4}))
-        self.assertEqual(self.contents("bob"), ["0", "1", "2"])
-
-    def test_across_batches(self) -> None:
-        """What waits already counts."""
-        self.fill(2)
-        batch = [make_message("alice", "bob", str(n)) for n in range(2)]
-        self.assertEqual(self.send(*batch), ([3, 0], {1}))
-        self.assertEqual(self.send(batch[0]), ([0], {0}))
-
-    def test_acknowledged(self) -> None:
-        """What the user has read with any session does not count."""
-        self.fill(3)
-        self.move("bob", 2)
-        batch = [make_message("alice", "bob", str(n)) for n in range(3)]
-        self.assertEqual(self.send(*batch)[1], {2})
-
-    def test_only_who_is_away(self) -> None:
-        """The inbox of a user who is connected has no bound, nor have the broadcasts."""
-        batch = [make_message("alice", ("bob", "broadcast")[n % 2], str(n)) for n in range(10)]
-        self.assertEqual(self.send(*batch, away=()), (list(range(1, 11)), set()))
-        self.assertEqual(self.send(*batch[1::2], away=("bob",))[1], set())
-
-    def test_each_recipient_has_their_own(self) -> None:
-        """An inbox that is full costs other recipients nothing."""
-        self.fill(3)
-        ids, full = self.send(
-            make_message("alice", "charlie", "1"),
-            make_message("alice", "bob", "2"),
-            make_message("alice", "charlie", "3"),
-            away=("bob", "charlie"),
-        )
-        self.assertEqual((ids, full), ([4, 0, 6], {1}))
-        self.assertEqual(self.contents("charlie"), ["1", "3"])
-
-    def test_repeat_to_a_full_inbox(self) -> None:
-        """A message that was stored while there was room is answered with its id."""
-        self.append(named("x"), named("y"), named("z"))
-        appended = self.append(named("y"), named("new"), away=["bob"])
-        self.assertEqual(list(appended.ids), [2, 0])
-        self.assertEqual((set(appended.repeats), set(appended.full)), ({0}, {1}))
-
-    def test_repeats_take_no_room(self) -> None:
-        """What is sent again, in this batch or after another, leaves the room to what is new."""
-        self.append(named("x"))
-        batch = [named("x"), named("y"), named("y"), named("x"), named("z"), named("more")]
-        appended = self.append(*batch, away=["bob"])
-        self.assertEqual(list(appended.ids), [1, 3, 3, 1, 6, 0])
-        self.assertEqual((set(appended.repeats), set(appended.full)), ({0, 2, 3}, {5}))
-
-    def test_twice_too_many(self) -> None:
-        """Of a message that found no room, the repeat in the same batch finds none either."""
-        self.fill(3)
-        appended = self.append(named("x"), named("x"), away=["bob"])
-        self.assertEqual((list(appended.ids), set(appended.full)), ([0, 0], {0, 1}))
-
-    def test_room_again(self) -> None:
-        """A message that found no room is stored when it is sent again and there is."""
-        self.fill(3)
-        self.append(named("x"), away=["bob"])
-        self.move("bob", 1)
-        appended = self.append(named("x", "late"), away=["bob"])
-        self.assertEqual((len(appended.repeats), len(appended.full)), (0, 0))
-        self.assertEqual(self.contents("bob", 3), ["late"])
-
-
-class OfflineLimitFileTests(OnFile, OfflineLimitTests):
-    pass
-
-
-class OfflineLimitPostgreSQLTests(OnPostgreSQL, OfflineLimitTests):
-    pass
-
-
-class UserTests(StoreTests):
-    """Registered users."""
-
-    def test_kept(self) -> None:
-        """Users come back as they were, one without an X25519 key too."""
-        alice, bob = make_user("alice", created_at=NOW + 0.123456), make_user("b" * 64)
-        bob = User(bob.user_id, "B\u00f6b \U0001f600", bob.public_key, None, bob.created_at)
-        for user in (alice, bob):
-            self.successResultOf(self.store.add_user(user))
-        self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [alice, bob])
-
-    def test_rotated(self) -> None:
-        """A user's keys are replaced, if they are the ones that were thought of; nobody else's."""
-        alice, bob = make_user("alice"), make_user("bob")
-        for user in (alice, bob):
-            self.successResultOf(self.store.add_user(user))
-        other = make_user("alice")
-        keys = {"public_key": other.public_key, "x25519_public_key": other.x25519_public_key}
-        new = msgspec.structs.replace(alice, **keys, rotations="[]")
-        self.successResultOf(self.store.rotate(new, alice.public_key))
-        self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [new, bob])
-        for old in (alice.public_key, bob.public_key):
-            self.failureResultOf(self.store.rotate(alice, old), store.KeyReplaced)
-        self.assertEqual(sorted(self.store.all_users(), key=lambda u: u.user_id), [new, bob])
-
-    def test_taken(self) -> None:
-        """A taken id fails with `UserExists`, and the first user stays."""
-        first = make_user("alice")
-        self.successResultOf(self.store.add_user(first))
-        failure = self.failureResultOf(self.store.add_user(make_user("alice")), store.UserExists)
-        self.assertEqual(str(failure.value), "alice")
-        self.assertEqual(self.store.all_users(), [first])
-
-    def test_taken_keeps_the_place(self) -> None:
-        """A refused registration does not move the cursor of the user who is there."""
-        self.add_users("alice")
-        self.fill(3)
-        self.failureResultOf(self.store.add_user(make_user("alice")), store.UserExists)
-        self.assertEqual(self.cursor("alice"), 0)
-
-    def test_last_seen(self) -> None:
-        """Of users it is known when they were last there, once they were."""
-        self.add_users("alice", "bob", "charlie")
-        self.assertEqual(self.store.last_seen(), {})
-        self.successResultOf(self.store.seen({"alice": NOW, "bob": NOW + 0.5, "ghost": NOW}))
-        self.successResultOf(self.store.seen({"alice": NOW + 2}))
-        self.assertEqual(self.store.last_seen(), {"alice": NOW + 2, "bob": NOW + 0.5})
-
-    def test_nobody_seen(self) -> None:
-        """To have seen nobody is no error."""
-        self.successResultOf(self.store.seen({}))
-        self.assertEqual(self.store.last_seen(), {})
+from tests.support import NOW, MemoryStore, make_message, make_user
+from wschat import database, store
+from wschat.identity import User
+from wschat.stream import Appended, Start, Stream
+from wschat.users import UserExists, Users
 
 
 class SizeTests(StoreTests):
@@ -354,9 +49,180 @@ class SizePostgreSQLTests(OnPostgreSQL, SizeTests):
         self.assertGreater(self.size(), 1_000_000)
 
 
-class UserFileTests(OnFile, UserTests):
+class DiskFullTests(StoreTests):
+    """A disk without room."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pages = 1_000_000
+        sa.event.listen(self.store.engine, "begin", self._bound)
+
+    def _bound(self, connection: sa.Connection) -> None:
+        if connection.engine.dialect.name == "sqlite":  # it holds for a connection
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA max_page_count={self.pages}")
+
+    def fill_disk(self) -> None:
+        with self.store.engine.connect() as connection:
+            self.pages = 2 + connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def empty_disk(self) -> None:
+        self.pages = 1_000_000
+
+    def test_full_and_room_again(self) -> None:
+        """Without room nothing of a batch is stored, and it is said; then the store goes on."""
+        self.add_users("bob")
+        self.fill(2)
+        self.fill_disk()
+        big = [named(str(n), "x" * 30_000) for n in range(3)]
+        for _ in range(3):
+            failed = self.store.stream.append(big, {("bob", None): 1}, (), NOW)
+            self.failureResultOf(failed, store.DiskFull)
+        self.assertEqual(self.contents("bob"), ["0", "1"])
+        self.assertEqual(self.cursor("bob"), 0)
+        self.empty_disk()
+        appended = self.append(*big, places={("bob", None): 1})
+        self.assertEqual((list(appended.ids), len(appended.repeats)), ([3, 4, 5], 0))
+        self.assertEqual(self.cursor("bob"), 1)
+        self.assertEqual(len(self.contents("bob")), 5)
+
+    def test_registration(self) -> None:
+        """Without room nobody is registered, and it is said; with room they are."""
+        bob = User("bob", "Bob" * 20_000, make_user("bob").public_key, None, NOW)
+        self.fill_disk()
+        self.failureResultOf(self.store.users.add(bob), store.DiskFull)
+        self.assertEqual(self.store.users.all(), [])
+        self.empty_disk()
+        self.successResultOf(self.store.users.add(bob))
+        self.assertEqual(self.store.users.all(), [bob])
+
+
+class DiskFullFileTests(OnFile, DiskFullTests):
     pass
 
 
-class UserPostgreSQLTests(OnPostgreSQL, UserTests):
-    pass
+class DiskFullPostgreSQLTests(OnPostgreSQL, DiskFullTests):
+    """The server's error for it is raised by triggers."""
+
+    def run_sql(self, *statements: str) -> None:
+        with self.store.engine.begin() as connection:
+            for sql in statements:
+                connection.exec_driver_sql(sql)
+
+    def fill_disk(self) -> None:
+        self.run_sql(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION USING ERRCODE = '53100'; END$$",
+            "CREATE TRIGGER no_room BEFORE INSERT ON messages EXECUTE FUNCTION no_room()",
+            "CREATE TRIGGER no_room BEFORE INSERT ON users EXECUTE FUNCTION no_room()",
+        )
+
+    def empty_disk(self) -> None:
+        self.run_sql("DROP FUNCTION no_room CASCADE")
+
+
+class ReopenedFileTests(OnFile):
+    """A database that is opened again."""
+
+    def test_survives_a_restart(self) -> None:
+        """Messages, places, ids and client ids go on where they were."""
+        self.add_users("bob")
+        self.append(named("x", "hello"), places={("bob", None): 1, ("bob", "phone"): 1})
+        self.store.engine.dispose()
+        self.store = MemoryStore(engine(self, self.store.engine.url))
+        self.assertEqual(self.start("bob", "phone"), Start(1, True, 1))
+        self.assertEqual(self.contents("bob"), ["hello"])
+        appended = self.append(named("x"), named("y"))
+        self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 3], {0}))
+
+
+class ReopenedPostgreSQLTests(OnPostgreSQL, ReopenedFileTests):
+    def test_server_restarts(self) -> None:
+        """While PostgreSQL is away nothing is stored; a server that is back is found again."""
+        self.fill(1)
+        cluster = postgresql.cluster()
+        cluster.stop()
+        try:
+            failed = self.store.stream.append([make_message("alice", "bob", "lost")], {}, (), NOW)
+            self.failureResultOf(failed, sa.exc.OperationalError)
+            self.failureResultOf(self.store.stream.page("bob", 0), sa.exc.OperationalError)
+        finally:
+            cluster.start()
+        self.assertEqual(self.fill(1), [2])
+        self.assertEqual(self.contents("bob"), ["0", "0"])
+
+
+class ThreadedTests(TestCase):
+    """The store with threads of its own."""
+
+    def make_engine(self) -> sa.Engine:
+        return file_engine(self)
+
+    def setUp(self) -> None:
+        self.engine = self.make_engine()
+        database.migrate(self.engine)
+        self.store = self.open()
+        self.stream = Stream(self.store, offline_limit=1000)
+
+    def open(self) -> store.ThreadedStore:
+        opened = store.ThreadedStore(engine(self, self.engine.url), cast(Any, reactor))
+        self.addCleanup(opened.close)
+        return opened
+
+    def append(self, writer: Stream, *contents: str) -> Deferred[Appended]:
+        batch = [make_message("alice", "bob", content) for content in contents]
+        return writer.append(batch, {}, (), NOW)
+
+    async def test_concurrent_use(self) -> None:
+        """Many writes and reads at once: every message has its own id, in the order of calls."""
+        contents = [[f"{n}.{part}" for part in range(3)] for n in range(40)]
+        writes, reads = [], []
+        for three in contents:
+            writes.append(self.append(self.stream, *three))
+            reads.append(self.stream.page("bob", 0, 1000))
+        ids = [number for appended in await gatherResults(writes) for number in appended.ids]
+        self.assertEqual(ids, list(range(1, 121)))
+        for page in await gatherResults(reads):
+            # A page never shows half of a commit, nor a later one without an earlier one.
+            self.assertEqual([m.id for m in page.messages], list(range(1, page.head + 1)))
+            self.assertEqual(page.head % 3, 0)
+        page = await self.stream.page("bob", 0, 1000)
+        expected = [content for three in contents for content in three]
+        self.assertEqual([message.content for message in page.messages], expected)
+
+    async def test_two_servers(self) -> None:
+        """Two servers that write at once give no id twice, and hide none behind a later one."""
+        other = Stream(self.open(), offline_limit=1000)
+        writes, reads = [], []
+        for n in range(20):
+            for name, writer in (("one", self.stream), ("other", other)):
+                writes.append(self.append(writer, f"{name} {n}", f"{name} {n}"))
+                reads.append(writer.page("bob", 0, 1000))
+        ids = [number for appended in await gatherResults(writes) for number in appended.ids]
+        self.assertEqual(sorted(ids), list(range(1, 81)))
+        for page in await gatherResults(reads):
+            self.assertEqual([m.id for m in page.messages], list(range(1, page.head + 1)))
+
+    async def test_one_of_two_registrations(self) -> None:
+        """Of two registrations of one id at once, the first wins and the other is told."""
+        users = Users(self.store)
+        first, second = make_user("alice"), make_user("alice")
+        added = users.add(first)
+        refused = self.assertFailure(users.add(second), UserExists)
+        await added
+        await refused
+        self.assertEqual(users.all(), [first])
+
+    async def test_close_finishes(self) -> None:
+        """What was begun before `close` is stored."""
+        closing = store.ThreadedStore(engine(self, self.engine.url), cast(Any, reactor))
+        written = self.append(Stream(closing, offline_limit=1000), "last")
+        closing.close()
+        self.assertEqual(list((await written).ids), [1])
+
+
+class ThreadedPostgreSQLTests(ThreadedTests):
+    """The same over PostgreSQL."""
+
+    def make_engine(self) -> sa.Engine:
+        return postgresql_engine(self)

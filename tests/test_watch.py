@@ -20,14 +20,14 @@ class WatchTests(SynchronousTestCase):
         self.store = MemoryStore()
         self.administration = Administration(self.store.engine)
         for user_id in ("alice", "bob"):
-            self.successResultOf(self.store.add_user(make_user(user_id)))
-        self.accounts = Accounts(self.store, "s" * 32, 3600, registration_open=True)
-        self.accounts.load(self.store.all_users())
+            self.successResultOf(self.store.users.add(make_user(user_id)))
+        self.accounts = Accounts(self.store.users, "s" * 32, 3600, registration_open=True)
+        self.accounts.load(self.store.users.all())
         self.registry = Registry()
         self.closed: list[tuple[str, CloseCode]] = []
         for user_id in ("alice", "alice", "bob"):
             self.connect(user_id)
-        self.watch = Watch(self.store, self.accounts, self.registry)
+        self.watch = Watch(self.store.users, self.accounts, self.registry)
 
     def connect(self, user_id: str) -> None:
         def close(code: CloseCode) -> None:
@@ -108,7 +108,7 @@ class WatchTests(SynchronousTestCase):
         renewed = make_user("alice")
         self.administration.enable("alice", NOW)
         self.store.writer.held = True
-        rotated = self.store.rotate(renewed, alice.public_key)
+        rotated = self.store.users.rotate(renewed, alice.public_key)
         rotated.addCallback(lambda _: self.accounts.changed("alice", renewed))
         self.watch.look()
         self.store.writer.release()

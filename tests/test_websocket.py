@@ -533,7 +533,7 @@ class CloseTests(ServerTests):
         for client in (alice, bob):
             client.goodbye(4001)
         self.successResultOf(closing)
-        page = self.successResultOf(self.server.store.page("bob", 0))
+        page = self.successResultOf(self.server.store.stream.page("bob", 0))
         self.assertEqual(page.messages, [])
 
     def test_reasons_fit(self) -> None:

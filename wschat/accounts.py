@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from wschat import identity, rotation, wire
 from wschat.identity import User
-from wschat.store import KeyReplaced, Store, UserExists
+from wschat.users import KeyReplaced, UserExists, Users
 
 #: How long a challenge can be answered, in seconds.
 CHALLENGE_LIFETIME: Final = 60.0
@@ -134,14 +134,14 @@ class Accounts:
 
     def __init__(
         self,
-        store: Store,
+        kept: Users,
         jwt_secret: str,
         token_lifetime: float,
         registration_open: bool,
         administrators: frozenset[str] = frozenset(),
     ) -> None:
-        """`administrators` are user ids that nobody can take from outside."""
-        self._store = store
+        """`kept` has the users on disk; nobody can take the `administrators`' ids from outside."""
+        self._kept = kept
         self.administrators = administrators
         # A text is looked at each time: it may be a key of another kind. This is known to be none.
         encoded = base64.urlsafe_b64encode(jwt_secret.encode()).decode().rstrip("=")
@@ -189,7 +189,7 @@ class Accounts:
             raise _taken(user.user_id)
         if user.user_id in self.administrators:  # or the first to come would be one
             raise AccountError(HTTPStatus.FORBIDDEN, "This user id is an administrator's.")
-        return self._store.add_user(user).addCallbacks(
+        return self._kept.add(user).addCallbacks(
             self._registered, _registration_failed, callbackArgs=(user,)
         )
 
@@ -210,7 +210,7 @@ class Accounts:
         if user is None:
             raise AccountError(HTTPStatus.UNAUTHORIZED, "Unknown user.")
         renewed = _renewed(user, wanted.step, now)
-        return self._store.rotate(renewed, wanted.step.old_public_key).addCallbacks(
+        return self._kept.rotate(renewed, wanted.step.old_public_key).addCallbacks(
             self._replaced, _rotation_failed, callbackArgs=(renewed,)
         )
 

@@ -186,9 +186,13 @@ class Analytics:
         waiting = self._asking.setdefault(wanted, [])
         waiting.append(answer)
         if len(waiting) == 1:
-            reading = self._store.read(lambda connection: read(connection, now, wanted[1]))
+            reading = self._store.read(self._query, read, now, wanted[1])
             reading.addBoth(self._have_read, wanted, now)
         return await answer
+
+    def _query(self, read: _Read, now: float, days: int) -> dict[str, Any]:
+        with self._store.connect() as connection:
+            return read(connection, now, days)
 
     def _have_read(
         self, result: dict[str, Any] | Failure, wanted: tuple[_Read, int], now: float

@@ -16,7 +16,7 @@ from wschat.hub import Session
 from wschat.meters import Meters
 from wschat.outbox import Closed, Outbox
 from wschat.receipts import Receipts
-from wschat.store import Page, Store
+from wschat.stream import Page, Stream
 
 #: Bytes of messages that are written of one session before the others have their turn.
 _TURN_BYTES: Final = 128 * 1024
@@ -29,7 +29,7 @@ class CatchUp:
 
     def __init__(
         self,
-        store: Store,
+        stream: Stream,
         commits: Commits,
         receipts: Receipts,
         next_turn: Callable[[], Deferred[None]],
@@ -41,7 +41,7 @@ class CatchUp:
         `next_turn` fires when the others have had theirs; `limits` are a
         user's, in messages a second and at once.
         """
-        self._store = store
+        self._stream = stream
         self._commits = commits
         self._receipts = receipts
         self._next_turn = next_turn
@@ -75,7 +75,7 @@ class CatchUp:
         place, everywhere = (session.user_id, session.name), (session.user_id, None)
         unsaved, unsaved_anywhere = self._commits.place(place), self._commits.place(everywhere)
         session.start_page()
-        start = await self._store.start(place, after)
+        start = await self._stream.start(place, after)
         position = max(unsaved, start.position)
         if not start.known:
             position = max(position, unsaved_anywhere)
@@ -91,7 +91,7 @@ class CatchUp:
         live = session.position >= start.head and session.finish_page(start.head)
         while not live:
             session.start_page()
-            page = await self._store.page(session.user_id, session.position)
+            page = await self._stream.page(session.user_id, session.position)
             await self._replay(session, outbox, page, start.read)
             live = page.complete and session.finish_page(page.head)
         if session.name is not None:
@@ -105,7 +105,7 @@ class CatchUp:
         """
         position = session.position
         while read < position:
-            page = await self._store.page(session.user_id, read)
+            page = await self._stream.page(session.user_id, read)
             for message in page.messages:
                 if message.id <= position:
                     self._receipts.sent(message)

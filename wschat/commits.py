@@ -20,7 +20,7 @@ from wschat import v1, wire
 from wschat.codes import ErrorCode, Refused
 from wschat.hub import Session
 from wschat.meters import Meters
-from wschat.store import Appended, Place, Store
+from wschat.stream import Appended, Place, Stream
 
 #: What may wait to be stored, in bytes on the wire; past that senders are refused.
 QUEUE_BYTES: Final = 64 * 1024 * 1024
@@ -52,7 +52,7 @@ class Commits:
 
     def __init__(
         self,
-        store: Store,
+        stream: Stream,
         wall: Callable[[], float],
         there: Container[str],
         *,
@@ -71,7 +71,7 @@ class Commits:
         messages that follow one that was refused.  `batch_bytes` is how much
         goes into one commit, and so into outboxes at once.
         """
-        self._store = store
+        self._stream = stream
         self._wall = wall
         self._there = there
         self._clock = clock
@@ -139,7 +139,7 @@ class Commits:
             recipients = {message.topic for message in storing} - {wire.BROADCAST}
             away = {user_id for user_id in recipients if user_id not in self._there}
             began = self._clock()
-            stored = self._store.append(storing, self._saving, away, self._wall())
+            stored = self._stream.append(storing, self._saving, away, self._wall())
             stored.addCallback(self._counted, storing, began)
         else:
             stored = Deferred()

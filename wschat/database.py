@@ -2,8 +2,7 @@
 The database itself: its tables, its engines, its migrations.
 
 SQLite by default, PostgreSQL where many want to look at it; what differs
-between the two is here, and in the few statements that `wschat.store` sends
-as they are.
+between the two is here, and in `wschat.dialects`.
 """
 
 from __future__ import annotations

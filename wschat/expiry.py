@@ -10,7 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from wschat.store import DiskFull, Expired, Place, Store
+from wschat.store import DiskFull
+from wschat.stream import Expired, Place, Stream
+from wschat.users import Users
 
 #: How often it is looked for, in seconds.
 INTERVAL: Final = 600.0
@@ -23,14 +25,17 @@ class Expiry:
 
     def __init__(
         self,
-        store: Store,
+        stream: Stream,
+        users: Users,
         clock: IReactorTime,
         wall: Callable[[], float],
+        *,
         retention: float,
         there: Callable[[], Sequence[Place]],
     ) -> None:
         """`retention` is in seconds; `there` gives the places of who is connected."""
-        self._store = store
+        self._stream = stream
+        self._users = users
         self._wall = wall
         self._retention = retention
         self._there = there
@@ -56,11 +61,11 @@ class Expiry:
     async def _run(self) -> None:
         total = 0
         try:
-            await self._store.see_sessions(self._there(), self._wall())
-            await self._store.forget_sessions()
+            await self._users.see_sessions(self._there(), self._wall())
+            await self._users.forget_sessions()
             step = Expired(0, 0, more=True)
             while step.more and not self._stopped:
-                step = await self._store.expire(self._wall() - self._retention, step.through)
+                step = await self._stream.expire(self._wall() - self._retention, step.through)
                 total += step.removed
         except DiskFull:
             log.error("the disk is full: nothing can be removed, either")

@@ -8,19 +8,19 @@ from twisted.python.failure import Failure
 
 from wschat import v1
 from wschat.codes import ErrorCode, Refused
+from wschat.history import History
 from wschat.hub import Registry, Session
 from wschat.outbox import Closed, Outbox
 from wschat.presence import Presence
-from wschat.store import Store
 
 log = Logger(namespace="wschat.questions")
 
 
 class Questions:
-    """Answers each question to the session that asked it, as soon as the store has the answer."""
+    """Answers each question to the session that asked it, as soon as there is an answer."""
 
-    def __init__(self, store: Store, registry: Registry, presence: Presence[Session]) -> None:
-        self._store = store
+    def __init__(self, history: History, registry: Registry, presence: Presence[Session]) -> None:
+        self._history = history
         self._registry = registry
         self._presence = presence
         self._reading: set[Session] = set()  # sessions that wait for a page of history
@@ -59,7 +59,7 @@ class Questions:
 
     async def _answer_status(self, session: Session, asked: v1.AskStatus) -> None:
         wanted = [client_id for client_id in asked.client_ids if v1.valid_client_id(client_id)]
-        fates = await self._store.fates(session.user_id, wanted)
+        fates = await self._history.fates(session.user_id, wanted)
         for client_id in asked.client_ids:
             fate = fates.get(client_id)
             if fate is None:
@@ -70,7 +70,7 @@ class Questions:
                 session.send(v1.frame(v1.Delivered(client_id, fate.id)))
 
     async def _answer_history(self, session: Session, outbox: Outbox, asked: v1.AskHistory) -> None:
-        page = await self._store.history(
+        page = await self._history.page(
             session.user_id, asked.peer, asked.before, asked.after, asked.limit
         )
         history = v1.history(asked, session.user_id, page.messages, page.more, page.next)

@@ -27,6 +27,7 @@ from wschat.commits import Commits, Entry, storable
 from wschat.drain import Farewell
 from wschat.expiry import Expiry
 from wschat.fanout import Fanout
+from wschat.history import History
 from wschat.hub import Hub, Session
 from wschat.logins import Logins
 from wschat.meters import ANSWERED, ANY, Meters
@@ -35,8 +36,10 @@ from wschat.presence import Presence
 from wschat.questions import Questions
 from wschat.receipts import Receipts
 from wschat.runner import Runner
-from wschat.store import Appended, DiskFull, Place, Store
+from wschat.store import DiskFull
+from wschat.stream import Appended, Place, Stream
 from wschat.timeouts import Timeouts
+from wschat.users import Users
 from wschat.watch import Watch
 
 #: How often places in the stream are saved when no message is, in seconds.
@@ -62,10 +65,12 @@ class ChatService(Service):
         self,
         hub: Hub,
         accounts: Accounts,
-        store: Store,
+        stream: Stream,
         clock: IReactorTime,
         wall: Callable[[], float],
         *,
+        users: Users,
+        history: History,
         commands: Runner,
         batch_bytes: int,
         retention: float,
@@ -81,12 +86,12 @@ class ChatService(Service):
         self._meters = meters
         self._accounts = accounts
         accounts.rotated = self._tell_rotated
-        self._store = store
+        self._users = users
         self._clock = clock
         self._wall = wall
         self._commands = commands
         self._commits = Commits(
-            store,
+            stream,
             wall,
             hub.registry,
             clock=clock.seconds,
@@ -100,23 +105,23 @@ class ChatService(Service):
             batch_bytes=batch_bytes,
         )
         self._receipts = Receipts()
-        self._presence: Presence[Session] = Presence(store.last_seen())
+        self._presence: Presence[Session] = Presence(users.last_seen())
         self._seen: dict[str, float] = {}  # users who went, that are not saved yet
         self._catch_up = CatchUp(
-            store,
+            stream,
             self._commits,
             self._receipts,
             self._next_turn,
             (hub.message_rate, hub.message_burst),
             meters=meters,
         )
-        self._expiry = Expiry(store, clock, wall, retention, self._there)
+        self._expiry = Expiry(stream, users, clock, wall, retention=retention, there=self._there)
         self._outboxes: dict[Session, Outbox] = {}
         self._logins = Logins(accounts, wall)
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
-        self._questions = Questions(store, hub.registry, self._presence)
-        self._watch = Watch(store, accounts, hub.registry)
+        self._questions = Questions(history, hub.registry, self._presence)
+        self._watch = Watch(users, accounts, hub.registry)
         self._failing = False  # whether the last commit failed
         self._telling: IDelayedCall | None = None
         self._farewell: Farewell | None = None
@@ -487,7 +492,7 @@ class ChatService(Service):
         seen, self._seen = self._seen, {}
         if seen:
             try:
-                await self._store.seen(seen)
+                await self._users.seen(seen)
             except DiskFull:
                 self._seen = seen | self._seen
             except Exception:

@@ -1,5 +1,5 @@
 """
-What `wschat.store` says to the database, whichever it is.
+What is said to the database, whichever it is.
 
 What every commit says is in `wschat.dialects`.
 """

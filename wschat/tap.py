@@ -36,7 +36,6 @@ from wschat import (
     metrics,
     monitoring,
     sources,
-    store,
     systemd,
     web,
     websocket,
@@ -47,6 +46,7 @@ from wschat.codes import CloseCode
 from wschat.commands import Commands
 from wschat.config import Config
 from wschat.datadir import DataDirectory
+from wschat.history import History
 from wschat.hub import Hub
 from wschat.lag import Lag
 from wschat.limits import Occupancy
@@ -55,6 +55,9 @@ from wschat.reload import Reload
 from wschat.runner import Runner, daemon_threads
 from wschat.security import Security
 from wschat.service import ChatService
+from wschat.store import Store, ThreadedStore
+from wschat.stream import Stream
+from wschat.users import Users
 
 #: How often files are looked at that may have changed, in seconds.
 _LOOK_INTERVAL: Final = 1.0
@@ -175,17 +178,18 @@ class Server(Service):
         with _blaming("database", config.without_secrets(settings.database) or directory.path):
             engine = database.make_engine(database.database_url(settings.database, directory.path))
             database.migrate(engine)
-        kept = store.ThreadedStore(engine, reactor, offline_limit=settings.offline_limit)
+        kept = ThreadedStore(engine, reactor)
         self._cleanup.append(kept.close)
+        users = Users(kept)
         secret = settings.jwt_secret or directory.jwt_secret()
         self._accounts = accounts = Accounts(
-            kept,
+            users,
             secret,
             settings.token_lifetime,
             settings.registration == "open",
             settings.administrators,
         )
-        accounts.load(kept.all_users())
+        accounts.load(users.all())
         for user_id in sorted(settings.administrators - accounts.users.keys()):
             log.warn("--administrators: there is no user {user_id} yet", user_id=user_id)
         hub = Hub(accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate)
@@ -194,9 +198,11 @@ class Server(Service):
         self._chat = ChatService(
             hub,
             accounts,
-            kept,
+            Stream(kept, settings.offline_limit),
             reactor,
             wall,
+            users=users,
+            history=History(kept),
             commands=Runner(commands, reactor, wall, daemon_threads(reactor)),
             batch_bytes=settings.outbox_bytes // 8,
             retention=settings.retention_days * 86400,
@@ -280,7 +286,7 @@ class Server(Service):
     def _web(
         self,
         accounts: Accounts,
-        kept: store.Store,
+        kept: Store,
         hub: Hub,
         *,
         shown: Certificate,

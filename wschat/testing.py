@@ -25,7 +25,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from wschat import database, gate, metrics, monitoring, store, web, websocket
+from wschat import database, gate, metrics, monitoring, web, websocket
 from wschat.accounts import Accounts
 from wschat.addresses import LOOPBACK, Networks
 from wschat.analytics import Analytics
@@ -38,6 +38,7 @@ from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
 from wschat.codes import CloseCode
 from wschat.commands import Command, Commands
+from wschat.history import History
 from wschat.http import ChatSite
 from wschat.hub import Hub
 from wschat.identity import PrivateKey
@@ -47,6 +48,9 @@ from wschat.meters import Meters
 from wschat.runner import Outcome, Runner
 from wschat.security import Security
 from wschat.service import ChatService
+from wschat.store import Store
+from wschat.stream import Stream
+from wschat.users import Users
 
 Result = TypeVar("Result")
 
@@ -88,7 +92,7 @@ class MemoryServer:
     def __init__(
         self,
         limits: Limits | None = None,
-        kept: store.Store | None = None,
+        kept: Store | None = None,
         commands: Iterable[Command[..., Any]] = (),
     ) -> None:
         """`kept` is its store, one in memory unless given; `commands` are the operator's."""
@@ -97,12 +101,13 @@ class MemoryServer:
         if kept is None:
             engine = database.make_engine("sqlite://")
             database.metadata.create_all(engine)
-            kept = store.Store(engine, _at_once, _at_once, offline_limit=limits.offline_limit)
+            kept = Store(engine, _at_once, _at_once)
+        users = Users(kept)
         self.meters = meters = Meters()
         self.accounts = Accounts(
-            kept, SECRET, limits.token_lifetime, limits.registration_open, limits.administrators
+            users, SECRET, limits.token_lifetime, limits.registration_open, limits.administrators
         )
-        self.accounts.load(kept.all_users())
+        self.accounts.load(users.all())
         self.hub = Hub(
             self.accounts.users, limits.message_rate, limits.message_burst, limits.byte_rate
         )
@@ -112,9 +117,11 @@ class MemoryServer:
         self.chat = ChatService(
             self.hub,
             self.accounts,
-            kept,
+            Stream(kept, limits.offline_limit),
             self.clock,
             self.wall,
+            users=users,
+            history=History(kept),
             commands=Runner(known, self.clock, self.wall, self._in_thread),
             batch_bytes=128 * 1024,
             retention=limits.retention,

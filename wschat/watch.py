@@ -18,7 +18,7 @@ from wschat.codes import CloseCode
 from wschat.hub import Registry
 from wschat.identity import User
 from wschat.security import log as security
-from wschat.store import Changes, Store
+from wschat.users import Changes, Users
 
 log = Logger(namespace="wschat.watch")
 
@@ -26,8 +26,8 @@ log = Logger(namespace="wschat.watch")
 class Watch:
     """Looks for users who were changed, and closes the connections of those who may not stay."""
 
-    def __init__(self, store: Store, accounts: Accounts, registry: Registry) -> None:
-        self._store = store
+    def __init__(self, users: Users, accounts: Accounts, registry: Registry) -> None:
+        self._users = users
         self._accounts = accounts
         self._registry = registry
         self._last = 0  # the first look sees what was changed while this server started
@@ -39,7 +39,7 @@ class Watch:
         if self._looking:
             return
         self._looking = True
-        looked = self._store.changes(self._last).addCallbacks(self._changed, self._failed)
+        looked = self._users.changes(self._last).addCallbacks(self._changed, self._failed)
         looked.addErrback(lambda failure: log.failure("could not follow a change", failure))
         looked.addBoth(self._looked)
 

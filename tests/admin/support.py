@@ -73,7 +73,7 @@ class AdminTests(SynchronousTestCase):
         """A store over the database, with those users in it."""
         store = MemoryStore(self.engine())
         for user_id in user_ids:
-            self.successResultOf(store.add_user(make_user(user_id)))
+            self.successResultOf(store.users.add(make_user(user_id)))
         return store
 
     def administration(self) -> Administration:

@@ -27,7 +27,7 @@ class BackupTests(AdminTests):
 
     def said(self, client_id: str) -> int:
         """Something is said to bob; its id."""
-        appended = self.successResultOf(self.kept.append([named(client_id)], {}, (), NOW))
+        appended = self.successResultOf(self.kept.stream.append([named(client_id)], {}, (), NOW))
         return appended.ids[0]
 
     def messages(self, path: Path) -> list[str]:
@@ -97,9 +97,9 @@ class BackupTests(AdminTests):
         self.kept = MemoryStore(self.engine())
         again = self.said("a3")
         self.assertGreater(again, last + 1000)
-        page = self.successResultOf(self.kept.page("bob", last))
+        page = self.successResultOf(self.kept.stream.page("bob", last))
         self.assertEqual([message.client_id for message in page.messages], ["a3"])
-        start = self.successResultOf(self.kept.start(("bob", "phone"), last))
+        start = self.successResultOf(self.kept.stream.start(("bob", "phone"), last))
         self.assertTrue(start.complete)
 
     def test_to_another_place(self) -> None:

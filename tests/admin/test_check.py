@@ -215,7 +215,7 @@ class CheckTests(AdminTests):
         """A clock that is behind what was stored is bad."""
         kept = self.store("alice", "bob")
         later = self.now.timestamp() + 3600
-        self.successResultOf(kept.append([named("a1")], {}, (), later))
+        self.successResultOf(kept.stream.append([named("a1")], {}, (), later))
         self.assertEqual(self.grades("clock"), [Grade.BAD])
         self.now += 2 * DAY
         self.assertEqual(self.grades("clock"), [])

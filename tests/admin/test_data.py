@@ -21,7 +21,7 @@ class DataTests(AdminTests):
         super().setUp()
         self.kept = self.store("alice", "bob")
         batch = [named("a1", "hé"), named("b1", "kept", "bob", "bob")]
-        self.successResultOf(self.kept.append(batch, {}, (), NOW))
+        self.successResultOf(self.kept.stream.append(batch, {}, (), NOW))
         self.slept: list[float] = []
         self.patch(time, "sleep", self.sleep)
 
@@ -58,7 +58,7 @@ class DataTests(AdminTests):
             if len(self.slept) == 1:
                 self.assertIsNotNone(self.administration().user("alice").disabled_at)
             late = [named(f"b{len(self.slept)}9", "late", "bob", "alice")]
-            self.successResultOf(self.kept.append(late, {}, (), NOW))
+            self.successResultOf(self.kept.stream.append(late, {}, (), NOW))
 
         self.patch(time, "sleep", sleep)
         with DataDirectory(self.data_dir).hold():
@@ -69,7 +69,7 @@ class DataTests(AdminTests):
     def test_forgotten_by_the_files(self) -> None:
         """A server that runs has the database open: what is removed is not even in its log."""
         batch = [named("a2", "quokka " * 20)]
-        self.successResultOf(self.kept.append(batch, {}, (), NOW))
+        self.successResultOf(self.kept.stream.append(batch, {}, (), NOW))
         with DataDirectory(self.data_dir).hold():
             self.does("forget", "alice", "--yes")
             for file in self.data_dir.glob("wschat.sqlite3*"):

@@ -25,8 +25,8 @@ class TokenTests(AdminTests):
 
     def test_create(self) -> None:
         """The server takes it, for as long as was asked for."""
-        accounts = Accounts(self.kept, self.secret, 60, registration_open=False)
-        accounts.load(self.kept.all_users())
+        accounts = Accounts(self.kept.users, self.secret, 60, registration_open=False)
+        accounts.load(self.kept.users.all())
         for arguments, lifetime in (((), 86400), (("--lifetime", "90m"), 5400)):
             token = self.create(*arguments)
             self.assertEqual(accounts.authenticate(token, time.time()).user_id, "alice")

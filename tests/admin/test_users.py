@@ -13,7 +13,7 @@ class UserTests(AdminTests):
     def test_list(self) -> None:
         """A line for each user: state, when they came, when they were last there, name."""
         store = self.store("alice", "bob")
-        self.successResultOf(store.seen({"bob": NOW + 60}))
+        self.successResultOf(store.users.seen({"bob": NOW + 60}))
         self.does("user", "disable", "alice")
         self.assertEqual(
             self.does("user", "list"),

@@ -284,14 +284,14 @@ class ReceiptTests(_TerminalTests):
         """A server that cannot store says why, once; the message is sent until it can."""
         server = cast(Any, self.start())
         await self.connected("bob")
-        store, tries = server._chat._store, []
-        append = store.append
+        stream, tries = server._chat._commits._stream, []
+        append = stream.append
 
         def full(batch: Any, *rest: Any) -> Any:
             tries.extend(batch)
             return fail(DiskFull()) if batch and len(tries) < 3 else append(batch, *rest)
 
-        store.append = server._chat._commits._store.append = full
+        stream.append = full
         self.patch(codes.ErrorCode, "advice", property(self._at_once))
         self.terminal(self.port).dataReceived(b"@bob hello\n")
         await self.sees("✓✓ @bob hello")

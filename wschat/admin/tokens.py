@@ -15,6 +15,7 @@ from wschat import config, wire
 from wschat.accounts import AccountError, Accounts
 from wschat.admin.context import Context, Failed
 from wschat.store import Store
+from wschat.users import Users
 
 Result = TypeVar("Result")
 
@@ -40,8 +41,8 @@ def _at_once(function: Callable[..., Result], *args: Any) -> Deferred[Result]:
 def _accounts(context: Context, lifetime: float) -> Accounts:
     """The users there are, as the server has them."""
     administration = context.administration()
-    store = Store(administration.engine, _at_once, _at_once)
-    accounts = Accounts(store, context.secret(), lifetime, registration_open=False)
+    users = Users(Store(administration.engine, _at_once, _at_once))
+    accounts = Accounts(users, context.secret(), lifetime, registration_open=False)
     accounts.load(administration.users())
     return accounts
 

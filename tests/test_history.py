@@ -1,4 +1,4 @@
-"""Tests of `wschat.store`: conversations page by page, and what became of messages."""
+"""Tests of `wschat.history`: conversations page by page, and what became of messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.stores import OnFile, OnPostgreSQL, StoreTests, named
 from tests.support import NOW, MemoryStore, make_message
-from wschat import store
+from wschat import history
+from wschat.history import HistoryPage
 from wschat.wire import Message
 
 _PEOPLE = ("alice", "bob", "charlie")
@@ -31,10 +32,10 @@ class _Walks(StoreTests):
         after: int | None = None,
         limit: int = 100,
         user_id: str = "bob",
-    ) -> store.HistoryPage:
-        return self.successResultOf(self.store.history(user_id, peer, before, after, limit))
+    ) -> HistoryPage:
+        return self.successResultOf(self.store.history.page(user_id, peer, before, after, limit))
 
-    def said(self, page: store.HistoryPage) -> list[str]:
+    def said(self, page: HistoryPage) -> list[str]:
         return [message.content for message in page.messages]
 
     def walk(self, user_id: str, peer: str, limit: int, *, forward: bool) -> list[str]:
@@ -56,7 +57,7 @@ class _Walks(StoreTests):
 
     def check_walks(self, messages: list[Message], scan: int, limit: int) -> None:
         """However pages are cut, each conversation is walked through, each message once."""
-        self.patch(store, "HISTORY_SCAN", scan)
+        self.patch(history, "SCAN", scan)
         for user_id, peer in (("bob", "alice"), ("bob", "bob"), ("alice", "broadcast")):
             expected = conversation(messages, user_id, peer)
             for forward in (True, False):
@@ -151,7 +152,7 @@ class HistoryTests(_Walks):
 
     def test_scan(self) -> None:
         """A page looks at so many messages of an inbox only, and says that there may be more."""
-        self.patch(store, "HISTORY_SCAN", 2)
+        self.patch(history, "SCAN", 2)
         self.append(
             make_message("alice", "bob", "found"),
             *(make_message("charlie", "bob", "other") for _ in range(5)),
@@ -169,8 +170,8 @@ class HistoryTests(_Walks):
 
     def test_content_is_bounded(self) -> None:
         """A page has so many bytes on the wire, but one message at least."""
-        self.patch(store, "HISTORY_BYTES", 14)
-        self.patch(store, "_HEADER_BYTES", 0)
+        self.patch(history, "PAGE_BYTES", 14)
+        self.patch(history, "_HEADER_BYTES", 0)
         texts = ["1234", "12345", "\u20ac\u20ac\u20ac", "1", "\0" * 8, "y"]
         self.append(*(make_message("alice", "bob", text) for text in texts))
         pages, at = [], 0
@@ -228,21 +229,21 @@ class AnyHistoryTests(_Walks):
 class FateTests(StoreTests):
     """What became of messages."""
 
-    def fates(self, *client_ids: str, sender: str = "alice") -> dict[str, store.Fate]:
-        return self.successResultOf(self.store.fates(sender, client_ids))
+    def fates(self, *client_ids: str, sender: str = "alice") -> dict[str, history.Fate]:
+        return self.successResultOf(self.store.history.fates(sender, client_ids))
 
     def test_stored_and_delivered(self) -> None:
         """A message is stored under its id, and delivered once its recipient has it."""
         self.add_users("alice", "bob")
         self.append(named("x"), named("y"))
         self.move("bob", 1, "phone")
-        expected = {"x": store.Fate(1, True), "y": store.Fate(2, False)}
+        expected = {"x": history.Fate(1, True), "y": history.Fate(2, False)}
         self.assertEqual(self.fates("x", "y"), expected)
 
     def test_unknown(self) -> None:
         """A message that is not stored has no fate, nor has another sender's."""
         self.append(named("x"), named("z", sender="charlie"))
-        self.assertEqual(self.fates("y", "z", "x"), {"x": store.Fate(1, False)})
+        self.assertEqual(self.fates("y", "z", "x"), {"x": history.Fate(1, False)})
         self.assertEqual(self.fates(), {})
 
     def test_broadcast(self) -> None:
@@ -250,13 +251,13 @@ class FateTests(StoreTests):
         self.add_users("alice", "bob")
         self.append(named("x", topic="broadcast"))
         self.move("bob", 1)
-        self.assertEqual(self.fates("x"), {"x": store.Fate(1, False)})
+        self.assertEqual(self.fates("x"), {"x": history.Fate(1, False)})
 
     def test_first(self) -> None:
         """A message that was sent again is stored under its first id."""
         self.append(named("x"))
         self.append(named("x"), now=NOW + 1)
-        self.assertEqual(self.fates("x"), {"x": store.Fate(1, False)})
+        self.assertEqual(self.fates("x"), {"x": history.Fate(1, False)})
 
 
 class FateFileTests(OnFile, FateTests):

@@ -1,10 +1,10 @@
-"""Tests of `wschat.store`: everybody's place in the stream, pages, and what is kept no longer."""
+"""Tests of `wschat.stream`: everybody's place in the stream, pages, and what is kept no longer."""
 
 from __future__ import annotations
 
 from tests.stores import OnFile, OnPostgreSQL, StoreTests, named
 from tests.support import NOW, make_message
-from wschat import store
+from wschat import stream
 
 DAY = 86400.0
 
@@ -19,14 +19,14 @@ class PlaceTests(StoreTests):
     def test_unknown_user(self) -> None:
         """Who is not registered has position 0, and does not get one."""
         self.move("ghost", 5)
-        self.assertEqual(self.start("ghost"), store.Start(0, True, 0, known=False))
+        self.assertEqual(self.start("ghost"), stream.Start(0, True, 0, known=False))
 
     def test_moves_forward_only(self) -> None:
         """A place that is told to go back stays, a session's too."""
         self.fill(9)
         for position, expected in ((5, 5), (3, 5), (5, 5), (9, 9)):
             self.move("bob", position, "phone")
-            self.assertEqual(self.start("bob", "phone"), store.Start(expected, True, expected))
+            self.assertEqual(self.start("bob", "phone"), stream.Start(expected, True, expected))
 
     def test_each_has_their_own(self) -> None:
         """Several places move in one commit with messages, each to its own."""
@@ -47,7 +47,7 @@ class PlaceTests(StoreTests):
         for after in (None, 0, 2, 3):
             self.assertEqual(
                 self.start("charlie", "phone", after),
-                store.Start(3, True, 3, known=after is not None),
+                stream.Start(3, True, 3, known=after is not None),
             )
 
     def test_registration_after_all_has_expired(self) -> None:
@@ -56,28 +56,28 @@ class PlaceTests(StoreTests):
         self.move("bob", 3)
         self.expire(NOW + 1)
         self.add_users("charlie")
-        self.assertEqual(self.start("charlie"), store.Start(3, True, 3, known=False))
+        self.assertEqual(self.start("charlie"), stream.Start(3, True, 3, known=False))
 
     def test_new_session(self) -> None:
         """A session that is new begins with what its user has not read with any other."""
         self.fill(3)
         self.move("bob", 2, "pad")
-        self.assertEqual(self.start("bob", "phone"), store.Start(2, True, 2, known=False))
-        self.assertEqual(self.start("bob"), store.Start(2, True, 2, known=False))
+        self.assertEqual(self.start("bob", "phone"), stream.Start(2, True, 2, known=False))
+        self.assertEqual(self.start("bob"), stream.Start(2, True, 2, known=False))
 
     def test_known_session(self) -> None:
         """A session goes on where it was, however far the user's others are."""
         self.fill(3)
         self.move("bob", 1, "phone")
         self.move("bob", 3, "pad")
-        self.assertEqual(self.start("bob", "phone"), store.Start(1, True, 3))
+        self.assertEqual(self.start("bob", "phone"), stream.Start(1, True, 3))
 
     def test_the_clients_word(self) -> None:
         """A client that says what it has goes on from there, though its user has read more."""
         self.fill(3)
         self.move("bob", 2)
         for after in (0, 1, 3):
-            self.assertEqual(self.start("bob", "phone", after), store.Start(after, True, 2))
+            self.assertEqual(self.start("bob", "phone", after), stream.Start(after, True, 2))
 
     def test_the_further_of_both(self) -> None:
         """Of what a session has acknowledged and what its client says, the further counts."""
@@ -94,10 +94,10 @@ class PlaceTests(StoreTests):
         """
         self.fill(3)
         for after in (4, 2**63 - 1):
-            expected = store.Start(0, False, 0, known=False)
+            expected = stream.Start(0, False, 0, known=False)
             self.assertEqual(self.start("bob", "phone", after), expected)
         self.move("bob", 2, "phone")
-        self.assertEqual(self.start("bob", "phone", 4), store.Start(2, False, 2))
+        self.assertEqual(self.start("bob", "phone", 4), stream.Start(2, False, 2))
 
     def test_a_session_is_known_once_it_has_moved(self) -> None:
         """To ask where a session goes on leaves no trace."""
@@ -112,10 +112,10 @@ class PlaceTests(StoreTests):
         self.move("bob", 1, "phone", now=NOW + 1)
         self.move("bob", 3)
         self.expire(NOW + 1)
-        self.assertEqual(self.start("bob", "phone"), store.Start(1, False, 3))
-        self.assertEqual(self.start("bob", "phone", 2), store.Start(2, False, 3))
-        self.assertEqual(self.start("bob", "phone", 3), store.Start(3, True, 3))
-        self.assertEqual(self.start("bob", "new"), store.Start(3, True, 3, known=False))
+        self.assertEqual(self.start("bob", "phone"), stream.Start(1, False, 3))
+        self.assertEqual(self.start("bob", "phone", 2), stream.Start(2, False, 3))
+        self.assertEqual(self.start("bob", "phone", 3), stream.Start(3, True, 3))
+        self.assertEqual(self.start("bob", "new"), stream.Start(3, True, 3, known=False))
 
     def test_complete_without_others(self) -> None:
         """What others have lost makes nobody's resume incomplete; a broadcast makes everybody's."""
@@ -194,19 +194,19 @@ class PageTests(StoreTests):
         """A page that is full may not be the last; the one after it is empty and complete."""
         self.fill(3)
         self.assertFalse(self.page("bob", limit=3).complete)
-        self.assertEqual(self.page("bob", after=3, limit=3), store.Page([], 3, True))
+        self.assertEqual(self.page("bob", after=3, limit=3), stream.Page([], 3, True))
 
     def test_head(self) -> None:
         """The head is the newest message of all, whoever it is for."""
-        self.assertEqual(self.page("bob"), store.Page([], 0, True))
+        self.assertEqual(self.page("bob"), stream.Page([], 0, True))
         self.fill(2, topic="charlie")
-        self.assertEqual(self.page("bob"), store.Page([], 2, True))
+        self.assertEqual(self.page("bob"), stream.Page([], 2, True))
 
     def test_default_limit(self) -> None:
         """A page has at most `PAGE_MESSAGES` messages unless told."""
-        self.fill(store.PAGE_MESSAGES + 1)
-        page = self.successResultOf(self.store.page("bob", 0))
-        self.assertEqual(len(page.messages), store.PAGE_MESSAGES)
+        self.fill(stream.PAGE_MESSAGES + 1)
+        page = self.successResultOf(self.store.stream.page("bob", 0))
+        self.assertEqual(len(page.messages), stream.PAGE_MESSAGES)
 
 
 class PageFileTests(OnFile, PageTests):
@@ -285,7 +285,7 @@ class ExpiryTests(StoreTests):
         self.assertEqual(self.expire(NOW + 1), 3)
         self.assertEqual(self.kept(), [4, 5, 6, 7, 8])
         self.assertEqual(self.expire(NOW + 1), 0)
-        self.assertEqual(self.start("bob"), store.Start(0, False, 0, known=False))
+        self.assertEqual(self.start("bob"), stream.Start(0, False, 0, known=False))
 
     def test_too_many_young_broadcasts(self) -> None:
         """Broadcasts are kept for the retention, however many there are."""
@@ -294,7 +294,7 @@ class ExpiryTests(StoreTests):
 
     def test_batches(self) -> None:
         """One call removes a batch, the oldest; a full one says that there may be more."""
-        self.patch(store, "EXPIRY_BATCH", 2)
+        self.patch(stream, "EXPIRY_BATCH", 2)
         self.fill(5)
         self.move("bob", 5)
         for removed, kept in ((2, [3, 4, 5]), (2, [5]), (1, []), (0, [])):
@@ -303,15 +303,15 @@ class ExpiryTests(StoreTests):
 
     def test_batches_pass_what_stays(self) -> None:
         """What stays does not keep what comes after it from being removed."""
-        self.patch(store, "EXPIRY_BATCH", 2)
+        self.patch(stream, "EXPIRY_BATCH", 2)
         self.fill(4, topic="charlie")
         self.fill(3)
         self.move("bob", 7)
-        steps = [store.Expired(0, 0, more=True)]
+        steps = [stream.Expired(0, 0, more=True)]
         while steps[-1].more:
-            expiring = self.store.expire(NOW + 1, steps[-1].through)
+            expiring = self.store.stream.expire(NOW + 1, steps[-1].through)
             steps.append(self.successResultOf(expiring))
-        expected = [store.Expired(2, 6, more=True), store.Expired(1, 7, more=False)]
+        expected = [stream.Expired(2, 6, more=True), stream.Expired(1, 7, more=False)]
         self.assertEqual((steps[1:], self.kept("charlie")), (expected, [1, 2, 3, 4]))
 
     def test_ids_are_never_given_again(self) -> None:
@@ -319,9 +319,9 @@ class ExpiryTests(StoreTests):
         self.fill(3)
         self.move("bob", 3)
         self.expire(NOW + 1)
-        self.assertEqual(self.page("bob"), store.Page([], 3, True))
+        self.assertEqual(self.page("bob"), stream.Page([], 3, True))
         self.assertEqual(self.fill(1), [4])
-        self.assertEqual(self.start("bob", "phone", 4), store.Start(4, True, 3))
+        self.assertEqual(self.start("bob", "phone", 4), stream.Start(4, True, 3))
 
     def test_client_ids_end(self) -> None:
         """A client id is known as long as its message is kept, and may then be used again."""
@@ -331,24 +331,6 @@ class ExpiryTests(StoreTests):
         self.assertEqual(list(self.append(named("x")).ids), [1])
         self.expire(NOW + 1)
         self.assertEqual(list(self.append(named("x")).ids), [2])
-
-    def test_sessions(self) -> None:
-        """A session is remembered however long it is away, and told when it missed something."""
-        self.fill(3)
-        self.move("bob", 1, "phone", now=NOW)
-        self.move("bob", 3, now=NOW + DAY)
-        self.successResultOf(self.store.forget_sessions())
-        self.expire(NOW + DAY)
-        self.assertEqual(self.start("bob", "phone"), store.Start(1, False, 3))
-
-    def test_seen(self) -> None:
-        """A session that is there is seen; so is its user, when the server asks at its start."""
-        self.move("bob", 0, "phone", now=NOW)
-        places = [("bob", "phone"), ("bob", None), ("bob", "unknown")]
-        self.successResultOf(self.store.see_sessions(places, NOW + DAY))
-        self.assertEqual(self.store.last_seen(), {"bob": NOW + DAY})
-        self.successResultOf(self.store.seen({"bob": NOW + 2 * DAY, "alice": NOW}))
-        self.assertEqual(self.store.last_seen(), {"bob": NOW + 2 * DAY, "alice": NOW})
 
     def test_own_broadcasts(self) -> None:
         """Nobody waits for the sender of a broadcast, who never has it."""
@@ -360,20 +342,6 @@ class ExpiryTests(StoreTests):
         self.assertEqual(self.expire(NOW + 1), 0)
         self.move("charlie", 2)
         self.assertEqual(self.expire(NOW + 1), 1)
-
-    def test_too_many_sessions(self) -> None:
-        """Of a user with too many sessions the longest unseen are forgotten; others' stay."""
-        self.patch(store, "SESSIONS_PER_USER", 2)
-        self.fill(3)
-        self.move("alice", 1, "old", now=NOW)
-        for n, name in enumerate(("c", "a", "d", "b")):
-            self.move("bob", 1, name, now=NOW + n)
-        for user_id in ("alice", "bob"):
-            self.move(user_id, 3)
-        self.successResultOf(self.store.forget_sessions())
-        places = {name: self.start("bob", name).position for name in "abcd"}
-        self.assertEqual(places, {"c": 3, "a": 3, "d": 1, "b": 1})
-        self.assertEqual(self.start("alice", "old").position, 1)
 
 
 class ExpiryFileTests(OnFile, ExpiryTests):
