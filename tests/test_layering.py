@@ -56,6 +56,7 @@ LAYERS: Final[dict[str, int]] = {
             "catchup",
             "expiry",
             "questions",
+            "delivery",
         ),
         2,
     ),

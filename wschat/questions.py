@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,14 +21,23 @@ log = Logger(namespace="wschat.questions")
 class Questions:
     """Answers each question to the session that asked it, as soon as there is an answer."""
 
-    def __init__(self, history: History, registry: Registry, presence: Presence[Session]) -> None:
+    def __init__(
+        self,
+        history: History,
+        registry: Registry,
+        presence: Presence[Session],
+        outboxes: Mapping[Session, Outbox],
+    ) -> None:
+        """`outboxes` are those of all who are connected."""
         self._history = history
         self._registry = registry
         self._presence = presence
+        self._outboxes = outboxes
         self._reading: set[Session] = set()  # sessions that wait for a page of history
 
-    def answer(self, session: Session, outbox: Outbox | None, asked: v1.Question) -> None:
-        """Answer one; `outbox` is None when the session's connection has ended meanwhile."""
+    def answer(self, session: Session, asked: v1.Question) -> None:
+        """Answer one, unless the session's connection has ended meanwhile."""
+        outbox = self._outboxes.get(session)
         if outbox is None:
             return
         if isinstance(asked, v1.AskPresence):

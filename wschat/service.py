@@ -1,15 +1,12 @@
 """
-The service: carries each message from where it came in to where the hub says it goes.
+The service: what connections do, and what the clock does to them.
 
-    received -> queue -> store (one commit for all that waited) -> outboxes
-
-Nothing is delivered, and no receipt sent and no command answered, before what
-its sender sent earlier is on disk.
+    received -> commits (the queue, one commit for all that waited) -> delivery -> outboxes
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from twisted.application.service import Service
@@ -17,27 +14,26 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from wschat import v1, wire
 from wschat.accounts import Accounts
 from wschat.catchup import CatchUp
-from wschat.codes import DISK_FULL, CloseCode, ErrorCode, Refused
-from wschat.commits import Commits, Entry, storable
+from wschat.codes import CloseCode, ErrorCode, Refused
+from wschat.commits import Commits
+from wschat.delivery import Delivery
 from wschat.drain import Farewell
 from wschat.expiry import Expiry
-from wschat.fanout import Fanout
 from wschat.history import History
 from wschat.hub import Hub, Session
 from wschat.logins import Logins
-from wschat.meters import ANSWERED, ANY, Meters
+from wschat.meters import Meters
 from wschat.outbox import Outbox
 from wschat.presence import Presence
 from wschat.questions import Questions
 from wschat.receipts import Receipts
 from wschat.runner import Runner
 from wschat.store import DiskFull
-from wschat.stream import Appended, Place, Stream
+from wschat.stream import Place, Stream
 from wschat.timeouts import Timeouts
 from wschat.users import Users
 from wschat.watch import Watch
@@ -52,10 +48,6 @@ _PRESENCE_DELAY: Final = 0.25
 RESUME_LIMIT: Final = 10.0
 
 log = Logger(namespace="wschat.service")
-
-
-def _undelivered(message_id: int) -> None:
-    log.failure("could not deliver message {id}", id=message_id)
 
 
 class ChatService(Service):
@@ -83,29 +75,35 @@ class ChatService(Service):
         outboxes at once.  `retention` is in seconds.
         """
         self.hub = hub
-        self._meters = meters
-        self._accounts = accounts
         accounts.rotated = self._tell_rotated
         self._users = users
         self._clock = clock
         self._wall = wall
         self._commands = commands
+        self._receipts = Receipts()
+        self._presence: Presence[Session] = Presence(users.last_seen())
+        self._outboxes: dict[Session, Outbox] = {}
+        self._delivery = Delivery(
+            hub,
+            accounts,
+            self._receipts,
+            Questions(history, hub.registry, self._presence, self._outboxes),
+            commands,
+            wall=wall,
+            meters=meters,
+        )
         self._commits = Commits(
             stream,
             wall,
             hub.registry,
             clock=clock.seconds,
             meters=meters,
-            stored=self._stored,
-            failed=self._not_stored,
-            saved=self._saved,
-            out_of_turn=lambda session, message: self._refuse_message(
-                session, Refused(ErrorCode.OUT_OF_TURN), message
-            ),
+            stored=self._delivery.stored,
+            failed=self._delivery.not_stored,
+            saved=self._delivery.saved,
+            out_of_turn=self._delivery.out_of_turn,
             batch_bytes=batch_bytes,
         )
-        self._receipts = Receipts()
-        self._presence: Presence[Session] = Presence(users.last_seen())
         self._seen: dict[str, float] = {}  # users who went, that are not saved yet
         self._catch_up = CatchUp(
             stream,
@@ -116,13 +114,10 @@ class ChatService(Service):
             meters=meters,
         )
         self._expiry = Expiry(stream, users, clock, wall, retention=retention, there=self._there)
-        self._outboxes: dict[Session, Outbox] = {}
         self._logins = Logins(accounts, wall)
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
-        self._questions = Questions(history, hub.registry, self._presence)
         self._watch = Watch(users, accounts, hub.registry)
-        self._failing = False  # whether the last commit failed
         self._telling: IDelayedCall | None = None
         self._farewell: Farewell | None = None
         self._beat = LoopingCall(self._tick)
@@ -226,9 +221,8 @@ class ChatService(Service):
                 message = wire.decode_submission(payload, session.user_id, now)
                 self._send(session, message, len(payload))
         except Refused as error:
-            self._meters.refused_message(ANY, error.code)
             names = v1.names_of(payload) if session.dialect is v1.DIALECT else (None, None)
-            self._refuse(session, error, *names)
+            self._delivery.refuse(session, error, *names)
 
     def confirmed(self, session: Session, position: int) -> None:
         """A user has everything up to `position`."""
@@ -330,138 +324,6 @@ class ChatService(Service):
     def _send(self, session: Session, message: wire.Message, size: int) -> None:
         self.hub.admit(message)
         self._commits.put(session, message, size)
-
-    # From the queue to the outboxes.
-
-    def _stored(self, batch: Sequence[Entry], appended: Appended) -> None:
-        if self._failing and len(appended.ids) > len(appended.repeats) + len(appended.full):
-            log.info("messages are stored again")
-            self._failing = False
-        index = 0
-        registry = self.hub.registry
-        fanout = Fanout(lambda: registry.subscribers(wire.BROADCAST), _undelivered)
-        for session, work in batch:
-            try:
-                if not isinstance(work, wire.Message):
-                    fanout.bring(session)
-                    self._questions.answer(session, self._outboxes.get(session), work)
-                elif work.topic == wire.SERVER:
-                    fanout.bring(session)
-                    self._answer(session, work)
-                else:
-                    work.id = appended.ids[index]
-                    self._settle(session, work, appended, index, fanout)
-            except Exception:  # one message's fault costs no other message
-                log.failure("could not deliver what {user_id} sent", user_id=session.user_id)
-            if storable(work):
-                index += 1
-        try:
-            fanout.finish()
-        except Exception:
-            log.failure("could not deliver broadcasts")
-        self._meters.deliveries += fanout.deliveries
-
-    def _settle(
-        self,
-        session: Session,
-        message: wire.Message,
-        appended: Appended,
-        index: int,
-        fanout: Fanout,
-    ) -> None:
-        """Deliver a message that was stored, once, and tell its sender."""
-        if index in appended.full:
-            self._refuse_message(session, Refused(ErrorCode.RECIPIENT_FULL), message)
-            return
-        if index in appended.held_up:
-            self._refuse_message(session, Refused(ErrorCode.OUT_OF_TURN), message)
-            return
-        if message.client_id is not None:
-            self._meters.receipts["stored"] += 1
-            session.send(v1.frame(v1.Stored(message.client_id, message.id)))
-        if index in appended.repeats:
-            return
-        if message.topic == wire.BROADCAST:
-            fanout.add(message)
-        else:
-            self._deliver(message, fanout)
-
-    def _deliver(self, message: wire.Message, fanout: Fanout) -> None:
-        recipients = self.hub.recipients(message)
-        if not recipients:
-            return
-        self._meters.deliveries += len(recipients)
-        frames: dict[wire.Dialect, bytes] = {}  # encoded once, however many read it
-        for session in recipients:
-            frame = frames.get(session.dialect)
-            if frame is None:
-                frame = frames[session.dialect] = session.dialect.delivery(message)
-            try:
-                fanout.bring(session)
-                session.deliver(frame, message.id)
-            except Exception:  # one recipient's fault costs no other recipient
-                _undelivered(message.id)
-        self._receipts.sent(message)
-
-    def _answer(self, session: Session, message: wire.Message) -> None:
-        sender = self._accounts.user(session.user_id)
-        self._meters.messages[wire.Kind.SERVER, ANSWERED] += 1
-        self._commands.answer(
-            message, sender, lambda answer: session.answer(session.dialect.delivery(answer))
-        )
-
-    def _not_stored(self, batch: Sequence[Entry], failure: Failure) -> None:
-        disk_full = failure.check(DiskFull) is not None
-        error = Refused(ErrorCode.NOT_STORED, DISK_FULL if disk_full else "")
-        if not self._failing:  # … once, however long it lasts
-            self._failing = True
-            if disk_full:
-                log.error("the disk is full: nothing is stored until there is room")
-            else:
-                log.failure("messages cannot be stored", failure)
-        for session, work in batch:
-            if not isinstance(work, wire.Message):
-                self._questions.answer(session, self._outboxes.get(session), work)
-            elif work.topic == wire.SERVER:
-                self._answer(session, work)
-            else:
-                self._refuse_message(session, error, work)
-
-    def _saved(self, places: Mapping[Place, int]) -> None:
-        """Places are on disk: tell the senders whose messages have arrived there."""
-        for (user_id, name), position in places.items():
-            if name is not None:
-                continue
-            for message in self._receipts.arrived(user_id, position):
-                self._tell_delivered(message.sender, message.client_id, message.id)
-
-    def _tell_delivered(self, sender: str, client_id: str, message_id: int) -> None:
-        frame = b""
-        for session in self.hub.registry.of(sender):
-            if session.dialect is v1.DIALECT and session.name is not None:
-                frame = frame or v1.frame(v1.Delivered(client_id, message_id))
-                self._meters.receipts["delivered"] += 1
-                session.send(frame)
-
-    def _refuse_message(self, session: Session, error: Refused, message: wire.Message) -> None:
-        self._meters.refused_message(message.kind, error.code)
-        self._refuse(session, error, message.client_id)
-
-    def _refuse(
-        self,
-        session: Session,
-        error: Refused,
-        client_id: str | None = None,
-        request_id: str | int | None = None,
-    ) -> None:
-        """Tell a sender; what follows a message that was refused waits until they know it."""
-        if client_id is not None:
-            session.refused(client_id)
-        session.send(
-            session.dialect.refusal(
-                session.user_id, error, self._wall(), client_id=client_id, request_id=request_id
-            )
-        )
 
     def _tell_rotated(self, user_id: str) -> None:
         """

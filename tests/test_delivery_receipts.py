@@ -1,4 +1,4 @@
-"""Tests of `wschat.service` for clients of `wschat.v1`: what senders are told."""
+"""Tests of `wschat.delivery` for clients of `wschat.v1`: what senders are told."""
 
 from __future__ import annotations
 
