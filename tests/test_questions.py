@@ -281,8 +281,8 @@ class HistoryTests(ServerTests):
         self.assertEqual(self.ask()["type"], "history")
 
 
-class PresenceTests(ServerTests):
-    """Who is there, and who comes and goes."""
+class PresenceCase(ServerTests):
+    """Alice asks who is there."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -311,6 +311,10 @@ class PresenceTests(ServerTests):
     def changed(self, joined: list[str], left: dict[str, str]) -> dict[str, Any]:
         return {"type": "presence_changed", "joined": joined, "left": left}
 
+
+class PresenceTests(PresenceCase):
+    """Who is there, and of whom one is told."""
+
     def test_answer(self) -> None:
         """Everybody who is there, classic clients as well."""
         self.server.connect("charlie")
@@ -328,65 +332,6 @@ class PresenceTests(ServerTests):
             answer, {"online": ["alice"], "last_seen": {"bob": "2026-11-22T10:00:04.000000Z"}}
         )
 
-    def test_last_seen_outlasts_the_server(self) -> None:
-        """When somebody was last there is known after a restart."""
-        self.server.connect("bob").wire.lose()  # at 10:00:01
-        self.server.advance(2)
-        alice = self.server.after_crash().connect_v1("alice")
-        answer = self.ask(alice, users=["bob"])
-        self.assertEqual(answer["last_seen"], {"bob": "2026-11-22T10:00:01.000000Z"})
-
-    def test_last_seen_is_saved_on_stopping(self) -> None:
-        """… of those who were there until the end, too."""
-        self.server.connect("bob")
-        alice = self.server.restart().connect_v1("alice")
-        answer = self.ask(alice, users=["bob"])
-        self.assertEqual(answer["last_seen"], {"bob": "2026-11-22T10:00:01.000000Z"})
-
-    def test_last_seen_is_saved_later(self) -> None:
-        """… and when the store failed at first."""
-        writer = self.server.store.writer
-        writer.held = True
-        self.server.connect("bob").wire.lose()
-        self.server.advance(1)
-        while len(writer):
-            writer.fail(OSError("disk gone"))
-        writer.held = False
-        self.flushLoggedErrors(OSError)
-        self.server.advance(2)
-        alice = self.server.after_crash().connect_v1("alice")
-        self.assertEqual(list(self.ask(alice, users=["bob"])["last_seen"]), ["bob"])
-
-    def test_news(self) -> None:
-        """Who comes and who goes is told to who asked, once, soon."""
-        self.ask()
-        bob = self.server.connect("bob")
-        self.assertEqual(self.alice.frames(), [])
-        self.assertEqual(self.news(), [self.changed(["bob"], {})])
-        bob.wire.lose()  # at 10:00:02
-        left = {"bob": "2026-11-22T10:00:02.000000Z"}
-        self.assertEqual(self.news(), [self.changed([], left)])
-        self.assertEqual(self.news(), [])
-
-    def test_many_at_once(self) -> None:
-        """All that happens close together is one frame."""
-        bob = self.server.connect("bob")
-        self.later()
-        self.ask()
-        self.server.connect("charlie")
-        bob.wire.lose()
-        left = {"bob": "2026-11-22T10:00:02.000000Z"}
-        self.assertEqual(self.news(), [self.changed(["charlie"], left)])
-
-    def test_comes_back(self) -> None:
-        """Who loses their connection and is back at once was never gone."""
-        bob = self.server.connect("bob")
-        self.later()
-        self.ask()
-        bob.wire.lose()
-        self.server.connect("bob")
-        self.assertEqual(self.news(), [])
-
     def test_asked_in_between(self) -> None:
         """Who asks while somebody is gone for a moment is told that they are back."""
         bob = self.server.connect("bob")
@@ -395,14 +340,6 @@ class PresenceTests(ServerTests):
         self.assertEqual(self.ask()["online"], ["alice"])
         self.server.connect("bob")
         self.assertEqual(self.news(), [self.changed(["bob"], {})])
-
-    def test_second_session(self) -> None:
-        """A user's second session, and its end, are no news."""
-        self.server.connect("bob")
-        self.later()
-        self.ask()
-        self.server.connect_v1("bob").wire.lose()
-        self.assertEqual(self.news(), [])
 
     def test_only_those_named(self) -> None:
         """Who asks about some users is told of those."""
@@ -452,10 +389,3 @@ class PresenceTests(ServerTests):
         self.assertEqual(
             (answer["online"], news["left"].keys()), (["alice", "bob", "charlie"], {"bob"})
         )
-
-    def test_stopping(self) -> None:
-        """News that were not told when the server stops are dropped, and no timer is left."""
-        self.ask()
-        self.server.connect("bob")
-        self.server.stop()
-        self.assertEqual(self.server.clock.getDelayedCalls(), [])

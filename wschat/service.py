@@ -11,12 +11,12 @@ from typing import Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import Logger
 
 from wschat import v1, wire
 from wschat.accounts import Accounts
+from wschat.attendance import Attendance
 from wschat.catchup import CatchUp
 from wschat.codes import CloseCode, ErrorCode, Refused
 from wschat.commits import Commits
@@ -32,7 +32,6 @@ from wschat.presence import Presence
 from wschat.questions import Questions
 from wschat.receipts import Receipts
 from wschat.runner import Runner
-from wschat.store import DiskFull
 from wschat.stream import Place, Stream
 from wschat.timeouts import Timeouts
 from wschat.users import Users
@@ -41,13 +40,8 @@ from wschat.watch import Watch
 #: How often places in the stream are saved when no message is, in seconds.
 _SAVE_INTERVAL: Final = 1.0
 
-#: How long who came and who went is collected before it is told, in seconds.
-_PRESENCE_DELAY: Final = 0.25
-
 #: How long a client of `wschat.v1` may take to say which session it is, in seconds.
 RESUME_LIMIT: Final = 10.0
-
-log = Logger(namespace="wschat.service")
 
 
 class ChatService(Service):
@@ -76,12 +70,12 @@ class ChatService(Service):
         """
         self.hub = hub
         accounts.rotated = self._tell_rotated
-        self._users = users
         self._clock = clock
         self._wall = wall
         self._commands = commands
         self._receipts = Receipts()
         self._presence: Presence[Session] = Presence(users.last_seen())
+        self._attendance = Attendance(users, self._presence, clock)
         self._outboxes: dict[Session, Outbox] = {}
         self._delivery = Delivery(
             hub,
@@ -104,7 +98,6 @@ class ChatService(Service):
             out_of_turn=self._delivery.out_of_turn,
             batch_bytes=batch_bytes,
         )
-        self._seen: dict[str, float] = {}  # users who went, that are not saved yet
         self._catch_up = CatchUp(
             stream,
             self._commits,
@@ -118,7 +111,6 @@ class ChatService(Service):
         self._unresumed: Timeouts[Session] = Timeouts(RESUME_LIMIT)
         self._probing: set[Session] = set()  # whose peers have yet to show that they are there
         self._watch = Watch(users, accounts, hub.registry)
-        self._telling: IDelayedCall | None = None
         self._farewell: Farewell | None = None
         self._beat = LoopingCall(self._tick)
         self._beat.clock = clock
@@ -158,13 +150,12 @@ class ChatService(Service):
         """Stop timers and commands, and wait until all that was received is stored."""
         if self._beat.running:
             self._beat.stop()
-        if self._telling is not None and self._telling.active():
-            self._telling.cancel()
+        self._attendance.stop()
         self._expiry.stop()
         self._catch_up.cancel()
         self._commands.stop()
         await self._commits.drain()
-        await self._save_seen()
+        await self._attendance.save()
 
     def _tick(self) -> None:
         self._commits.commit()
@@ -172,7 +163,7 @@ class ChatService(Service):
             session.close(CloseCode.STALE)
         self._logins.look()
         self._watch.look()
-        Deferred.fromCoroutine(self._save_seen())
+        Deferred.fromCoroutine(self._attendance.save())
 
     def _there(self) -> list[Place]:
         """The places of all sessions that are connected."""
@@ -199,8 +190,8 @@ class ChatService(Service):
         Their token is good `until` then, in seconds since the epoch.
         """
         session = Session(user_id, outbox.write, close, dialect, probe)
-        if user_id not in self.hub.registry and self._presence.came(user_id):
-            self._tell_presence_soon()
+        if user_id not in self.hub.registry:
+            self._attendance.came(user_id)
         self.hub.registry.add(session)
         self._outboxes[session] = outbox
         self._logins.opened(session, until)
@@ -248,9 +239,7 @@ class ChatService(Service):
         self._commits.commit()  # the place of one who goes is saved at once
         if user_id not in self.hub.registry:
             self._receipts.left(user_id, self._commits.place((user_id, None)))
-            self._seen[user_id] = now = self._wall()
-            if self._presence.went(user_id, now):
-                self._tell_presence_soon()
+            self._attendance.went(user_id, self._wall())
 
     # What `wschat.v1` asks for.
 
@@ -338,25 +327,3 @@ class ChatService(Service):
         for session in self.hub.registry:
             if session.dialect is v1.DIALECT and session.name is not None:
                 session.send(frame)
-
-    # Who is there.
-
-    def _tell_presence_soon(self) -> None:
-        self._telling = self._clock.callLater(_PRESENCE_DELAY, self._tell_presence)
-
-    def _tell_presence(self) -> None:
-        for change, sessions in self._presence.changes():
-            frame = v1.frame(v1.PresenceChanged(change.joined, v1.times(change.left)))
-            for session in sessions:
-                session.send(frame)
-
-    async def _save_seen(self) -> None:
-        seen, self._seen = self._seen, {}
-        if seen:
-            try:
-                await self._users.seen(seen)
-            except DiskFull:
-                self._seen = seen | self._seen
-            except Exception:
-                self._seen = seen | self._seen
-                log.failure("could not save when users were last there")
