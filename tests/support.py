@@ -235,7 +235,9 @@ class Wire(StringTransport):
             producer, self.producer = self.producer, None
             if producer is not None:
                 producer.stopProducing()
-            self.protocol.connectionLost(Failure(reason))
+            protocol = self.protocol
+            del self.protocol
+            protocol.connectionLost(Failure(reason))
 
 
 def left_to_collect() -> set[str]:

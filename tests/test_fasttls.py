@@ -28,6 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.conformance import FAST, EndpointTests, OnUvloop, Peer, Recorder, aside, client_context
 from tests.support import left_to_collect
 from wschat import addresses, fasttls
+from wschat.transport import FastTransport
 
 
 class ParserTests(SynchronousTestCase):
@@ -186,6 +187,26 @@ if FAST:
 
             with self.assertRaises(SSL.Error):
                 await aside(ask)
+
+        async def test_writes_after_the_end(self) -> None:
+            """Once a connection is ended, whatever comes in between, nothing is given to TLS."""
+            await deferLater(reactor, 0)  # now the loop runs, which an abort asks for
+            for ends in (
+                ("abortConnection",),
+                ("abortConnection", "eof_received"),
+                ("loseConnection", "abortConnection"),
+                ("eof_received", "loseConnection"),
+                ("loseConnection", "unregisterProducer"),
+            ):
+                ended = FastTransport(lambda _: None)
+                tls = mock.Mock()
+                ended.connection_made(tls)
+                ended.registerProducer(mock.Mock(), True)
+                ended.write(b"before")
+                for end in ends:
+                    getattr(ended, end)()
+                ended.write(b"after")
+                self.assertEqual(tls.write.mock_calls, [mock.call(b"before")], ends)
 
         async def test_nothing_to_collect(self) -> None:
             """Nothing of a connection that has ended waits for the garbage collector."""

@@ -153,6 +153,24 @@ class BodyTests(WebTests):
         self.server.turn()
         self.assertFalse(wire.connected)
 
+    def test_late_request(self) -> None:
+        """Silence before the first byte is a part of those ten seconds, and only of those."""
+        wire = self.server.open_wire()
+        self.server.advance(8)
+        wire.feed(b"GET /health HT")
+        self.server.advance(1)
+        self.assertTrue(wire.connected)
+        self.server.advance(1)
+        self.server.turn()
+        self.assertFalse(wire.connected)
+        wire = self.server.open_wire()
+        self.server.advance(8)
+        wire.feed(request_head("GET", "/health", 0, {}))
+        for seconds, connected in ((9, True), (1, False)):
+            self.server.advance(seconds)
+            self.server.turn()
+            self.assertEqual(wire.connected, connected)
+
     def test_trickle(self) -> None:
         """Nor do bytes that come now and then, of a header or a body, give anybody more time."""
         for head in (

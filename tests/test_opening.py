@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import TEXT, Limits, ServerTests, client_frame, submission
+from tests.support import (
+    PING,
+    TEXT,
+    Limits,
+    ServerTests,
+    client_frame,
+    left_to_collect,
+    submission,
+)
 from wschat import opening
 
 ORIGIN = "https://chat.example"
+BEYOND = "https://chat.example:65536"  # no port has that number
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
 
 #: Of each header what clients send, and what they should not.
 HEADERS = {
-    "Host": ["chat.example", "chat.example:8443", "[::1]:8443", "a b", "chat.example:port", ""],
+    "Host": [
+        "chat.example",
+        "chat.example:8443",
+        "[::1]:8443",
+        "[::1]",
+        "a b",
+        "chat.example:port",
+        "",
+    ],
     "Upgrade": ["websocket", "WebSocket", "h2c", "h2c, websocket", ""],
-    "Connection": ["Upgrade", "keep-alive, Upgrade", "keep-alive,upgrade", "close", "upgrades"],
+    "Connection": [
+        "Upgrade",
+        "keep-alive, Upgrade",
+        "keep-alive,upgrade",
+        "close",
+        "upgrades",
+        "up grade",
+    ],
     "Sec-WebSocket-Version": ["13", "8", "013", "13, 8", " 13 ", "x"],
     "Sec-WebSocket-Key": [KEY, KEY[:-1], KEY + "=", "=" * 24, KEY.replace("h", "_")],
-    "Origin": [ORIGIN, "https://other.example", "null", "https://", "HTTPS://CHAT.EXAMPLE", "x"],
+    "Origin": [
+        ORIGIN,
+        "https://other.example",
+        "null",
+        "https://",
+        "HTTPS://CHAT.EXAMPLE",
+        "x",
+        BEYOND,
+    ],
     "Sec-WebSocket-Protocol": [
         "wschat.v1",
         "chat, wschat.v1",
@@ -139,7 +173,7 @@ class TakeTests(SynchronousTestCase):
 class ComparisonTests(ServerTests):
     """The short way and the long way, side by side."""
 
-    limits = Limits(allowed_origins=frozenset({ORIGIN}), login_rate=1e6)
+    limits = Limits(allowed_origins=frozenset({ORIGIN, BEYOND}), login_rate=1e6)
 
     def setUp(self) -> None:
         super().setUp()
@@ -148,31 +182,71 @@ class ComparisonTests(ServerTests):
         self.begin = self.server.secure.begin
         self.taken = 0
 
-    def said(self, data: bytes, *, long: bool) -> tuple[bytes, bool]:
+    def good(self) -> bytes:
+        """A handshake as it should be."""
+        return TakeTests.good.replace(b"a.b-c_d", self.token.encode())
+
+    def said(self, data: bytes, *, together: bool, long: bool) -> tuple[bytes, bool]:
         """What a connection with those first bytes is told, and whether it stays open."""
         self.server.secure.begin = None if long else self.begin
         wire = self.server.open_wire()
-        wire.feed(data)
-        self.server.turn()
-        before = len(wire.writes)
-        wire.feed(client_frame(TEXT, submission("bob", "hello")) + client_frame(9, b"ping"))
-        self.server.turn()
+        frames = client_frame(TEXT, submission("bob", "hello")) + client_frame(PING, b"ping")
+        for packet in [data + frames] if together else [data, frames]:
+            wire.feed(packet)
+            self.server.turn()
         told = b"".join(wire.writes)
         connected = wire.connected
-        self.assertLessEqual(before, len(wire.writes))
         if connected:
             wire.lose()
         self.server.turn()
         return re.sub(rb"\r\nDate: [^\r]*", b"", told), connected
 
     @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(request=requests())
-    def test_same_answers(self, request: str) -> None:
-        """Whatever comes first, and a message behind it, has the same answer either way."""
+    @given(request=requests(), together=st.booleans())
+    def test_same_answers(self, request: str, together: bool) -> None:
+        """Whatever comes first, and frames behind it, have the same answer either way."""
         data = request.replace("TOKEN", self.token).encode("latin-1")
-        self.assertEqual(self.said(data, long=False), self.said(data, long=True))
+        short, long = (self.said(data, together=together, long=long) for long in (False, True))
+        self.assertEqual(short, long)
         self.taken += opening.take(data) is not None
         self.assertEqual(len(self.server.hub.registry), 0)
+
+    def test_frames_behind_it(self) -> None:
+        """What comes in the packet of the handshake is read."""
+        for long in (False, True):
+            said, connected = self.said(self.good(), together=True, long=long)
+            self.assertTrue(connected)
+            self.assertTrue(said.endswith(b"\x8a\x04ping"), said)
+
+    def test_ending(self) -> None:
+        """Nobody is let in by a server that ends."""
+        self.server.factory.let_nobody_in()
+        for long in (False, True):
+            said, _ = self.said(self.good(), together=False, long=long)
+            self.assertTrue(said.startswith(b"HTTP/1.1 503 "), said)
+
+    def test_disabled(self) -> None:
+        """Nor is an account that is disabled, which is counted once."""
+        user = self.server.accounts.users["alice"]
+        self.server.accounts.users["alice"] = msgspec.structs.replace(user, disabled_at=1.0)
+        for number, long in enumerate((False, True), 1):
+            said, _ = self.said(self.good(), together=False, long=long)
+            self.assertTrue(said.startswith(b"HTTP/1.1 403 "), said)
+            self.assertEqual(self.server.factory.meters.refused[403], number)
+
+    def test_nothing_to_collect(self) -> None:
+        """A connection that came the long way, or was refused, leaves nothing to the collector."""
+        answered = [
+            self.good(),
+            self.good().replace(b"token=", b"token=x"),
+            b"GET /health HTTP/1.1\r\nHost: chat.example\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: chat.example\r\n\r\nGET and nothing",
+            b"nonsense\r\n\r\n",
+        ]
+        for data in answered:
+            gc.collect()
+            self.said(data, together=False, long=True)
+            self.assertEqual(left_to_collect(), set(), data)
 
     def tearDown(self) -> None:
         """The comparison means something only where the short way was gone."""

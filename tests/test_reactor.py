@@ -145,6 +145,7 @@ CALLS = """
 
     def in_thread():
         reactor.callFromThread(fail)
+        reactor.callFromThread(sys.exit, 3)
         reactor.callFromThread(lambda *args, **named: print(args, named), 1, two=2)
         reactor.callFromThread(reactor.stop)
 
@@ -174,6 +175,7 @@ class ReactorTests(TestCase):
 
         def told(text: str) -> None:
             self.assertEqual(text.count("ValueError: a fault"), 2)
+            self.assertEqual(text.count("SystemExit: 3"), 1)
             lines = text.splitlines()
             self.assertLess(lines.index("soon"), lines.index("(1,) {'two': 2}"))
 

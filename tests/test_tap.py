@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -41,7 +42,7 @@ from tests.support import (
     submission,
     take_frame,
 )
-from wschat import config, sources
+from wschat import config, endpoint, sources
 from wschat.commands import command
 from wschat.identity import PrivateKey, decode_base64
 from wschat.tap import Options, Server, StartError, makeService
@@ -282,6 +283,17 @@ class ServerTests(_ServerTests):
         await alice.closed
         await stopping
         self.assertEqual(self.store_threads(), [])
+
+    async def test_the_collector(self) -> None:
+        """It looks at what lives long less often where connections that end leave it nothing."""
+        self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        before = gc.get_threshold()
+        for fast in (False, True):
+            self.patch(endpoint, "fast", lambda _, fast=fast: fast)
+            await self.start(listen="tcp:0:interface=127.0.0.1").stopService()
+            self.assertEqual(gc.get_threshold() != before, fast)
+            self.assertEqual(gc.get_freeze_count() > 0, fast)
 
     async def test_starts_again(self) -> None:
         """With the same directory, users, tokens and messages are as before; nothing twice."""

@@ -262,6 +262,7 @@ class SubmissionTests(SynchronousTestCase):
             {"to": "bob", "message_type": "broadcast"},
             {"to": "bob", "message_type": "server"},
             {"to": "bob", "is_broadcast": True},
+            {"to": "bob", "is_broadcast": True, "message_type": "direct"},
             {"to": "bob", "is_broadcast": "yes"},
             {"to": "bob", "message_type": "multicast"},
             {"to": "bob", "timestamp": "yesterday"},

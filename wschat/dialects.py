@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
@@ -175,7 +175,11 @@ class _SQLite(_SQL):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Be the only writer until the transaction ends, so that ids appear in their order."""
+        """
+        Be the only writer until the transaction ends, so that ids appear in their order.
+
+        It ends with the block: nothing in it may commit or roll back.
+        """
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(begun=True)
         connection = self._connection
@@ -205,7 +209,7 @@ class _SQLite(_SQL):
         pooled = self._engine.raw_connection()
         try:
             given = {"user": user_id, "session": session, "everybody": wire.BROADCAST}
-            row: Sequence[Any] = _raw(pooled).execute(_START, given).fetchone()
+            row: Sequence[Any] = _tell(_raw(pooled), _START, given).fetchone()
             return row
         finally:
             pooled.close()
@@ -233,10 +237,12 @@ class _SQLite(_SQL):
         return size
 
 
-def _tell(driver: sqlite3.Connection, statement: str) -> None:
+def _tell(
+    driver: sqlite3.Connection, statement: str, given: Mapping[str, Any] | None = None
+) -> sqlite3.Cursor:
     """Say something whose failure is told as SQLAlchemy tells it."""
     try:
-        driver.execute(statement)
+        return driver.execute(statement, given or {})
     except sqlite3.Error as error:
         raise sa.exc.OperationalError(statement, None, error) from error
 

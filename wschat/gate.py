@@ -72,27 +72,31 @@ class Admission:
         self._places = places
         self.max_sessions_per_user = max_sessions_per_user
 
-    def __call__(self, origin: str | None, token: str, address: str) -> Entry:
+    def __call__(self, origin: str | None, token: str, address: str) -> Entry | Answer:
         """
-        Whom to let in.  Raises `Answer`, and `Full` for what there is too much of.
+        Whom to let in, or what they get instead: `Full` where there is too much of something.
 
         `origin` is the page's, if there is one; `address` is the client's.
         """
         if origin is not None and not listed(origin, self.allowed_origins):
-            raise Answer("Pages of this origin may not connect.", HTTPStatus.FORBIDDEN)
+            return Answer("Pages of this origin may not connect.", HTTPStatus.FORBIDDEN)
         try:
             user, until = self._accounts.check(token, self._wall())
         except AccountError as error:
-            raise Answer(error.text, error.status) from None
+            return Answer(error.text, error.status)
         counted = addresses.counted(address)
         if not self._places.room(None):
             text, status = "The server is full.", HTTPStatus.SERVICE_UNAVAILABLE
-            raise Full("connections", text, status)
+            return Full("connections", text, status)
         if not self._places.room(counted):
-            raise Full("connections", "Too many connections of this address.")
+            return Full("connections", "Too many connections of this address.")
         if self._registry.sessions(user.user_id) >= self.max_sessions_per_user:
-            raise Full("sessions", "Too many connections of this user.")
+            return Full("sessions", "Too many connections of this user.")
         return Entry(user.user_id, until, counted)
+
+
+#: What says whom to let in: an `Admission`.
+Admit = Callable[[str | None, str, str], Entry | Answer]
 
 
 def _token(request: Request) -> str:
@@ -109,10 +113,9 @@ class Gate(Resource):
     def __init__(
         self,
         factory: ChatFactory,
-        admit: Callable[[str | None, str, str], Entry],
+        admit: Admit,
         security: Security,
     ) -> None:
-        """`admit` is an `Admission`."""
         super().__init__()
         self._factory = factory
         self._admit = admit
@@ -131,15 +134,14 @@ class Gate(Resource):
             return Answer("Not found.", HTTPStatus.NOT_FOUND)
         if request.method != b"GET":
             return Answer("Method not allowed.", HTTPStatus.METHOD_NOT_ALLOWED, allow="GET")
-        try:
-            entry = self._admit(header(request, b"origin"), _token(request), address(request))
-        except Answer as refusal:
+        entry = self._admit(header(request, b"origin"), _token(request), address(request))
+        if isinstance(entry, Answer):
             meters = self._factory.meters
-            meters.refused[refusal.status] += 1
-            if isinstance(refusal, Full):
-                meters.limited[refusal.limit] += 1
-            self._security.refused("websocket", str(refusal.body), address(request))
-            return refusal
+            meters.refused[entry.status] += 1
+            if isinstance(entry, Full):
+                meters.limited[entry.limit] += 1
+            self._security.refused("websocket", str(entry.body), address(request))
+            return entry
         if self._factory.shutting_down:
             reason = CloseCode.SHUTDOWN.reason
             return Answer(reason, HTTPStatus.SERVICE_UNAVAILABLE, retry_after="1")
@@ -164,9 +166,7 @@ class Beginning(Protocol):
 
     transport: Any
 
-    def __init__(
-        self, factory: ChatFactory, admit: Callable[[str | None, str, str], Entry], site: ChatSite
-    ) -> None:
+    def __init__(self, factory: ChatFactory, admit: Admit, site: ChatSite) -> None:
         self._factory = factory
         self._admit = admit
         self._site = site
@@ -179,47 +179,44 @@ class Beginning(Protocol):
         if self._place is None:
             self.transport.abortConnection()
             return
-        self._factory.silent.add(self, self._factory.now)
+        self._began = self._site.reactor.seconds()
+        self._factory.silent.add(self, self._began)
         if self._peer:  # TCP: a short answer is not to wait for the peer's acknowledgement
             with contextlib.suppress(OSError):  # … who may have gone
                 self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
         """Give the connection to who speaks what has come."""
-        if self._place is None:
+        place, self._place = self._place, None
+        if place is None:
             return
-        self._left()
+        self._factory.silent.discard(self)
         opening = take(data)
         entry = None if opening is None or self._factory.shutting_down else self._entry(opening)
-        if opening is None or entry is None:
+        if opening is None or not isinstance(entry, Entry):
             channel = self._site.channel()
-            hand_over(self.transport, channel)
+            channel.go_on(place, self.transport, self._site.reactor.seconds() - self._began)
             channel.dataReceived(data)
         else:
+            self._site.places.leave(*place)
             protocol = self._factory.connection(entry)
             hand_over(self.transport, protocol)
             protocol.opened(opening)
 
-    def _entry(self, opening: Opening) -> Entry | None:
+    def _entry(self, opening: Opening) -> Entry | Answer:
         forwarded = [] if opening.forwarded is None else [opening.forwarded]
         address = addresses.client(self._peer, forwarded, self._site.trusted_proxies)
-        try:
-            return self._admit(opening.origin, opening.token, address)
-        except Answer:
-            return None
+        return self._admit(opening.origin, opening.token, address)
 
     def abort(self) -> None:
         """Nothing has come for too long."""
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._left()
-
-    def _left(self) -> None:
+        self._factory.silent.discard(self)
         if self._place is not None:
             self._site.places.leave(*self._place)
             self._place = None
-            self._factory.silent.discard(self)
 
 
 def _handshake_fault(request: Request) -> Answer | None:
@@ -255,5 +252,6 @@ def _take_over(request: Request, protocol: ChatProtocol) -> None:
     protocol.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n")
     early = b"".join(channel._dataBuffer) + channel._buffer  # frames that came in the same packet
     channel._buffer = b""
+    channel.requests.clear()  # which know the channel
     if early:
         protocol.dataReceived(early)

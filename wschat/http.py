@@ -282,9 +282,17 @@ class ChatChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin, unless too many have begun already."""
         super().connectionMade()
-        self._place = self.site.enter(peer(self.transport))
+        if self._place is None:
+            self._place = self.site.enter(peer(self.transport))
         if self._place is None:
             self.transport.abortConnection()
+
+    def go_on(self, place: tuple[str | None], transport: Any, waited: float) -> None:
+        """Have a connection that has its place, and of which so many seconds are over."""
+        self._place = place
+        hand_over(transport, self)
+        self.setTimeout(max(0.0, REQUEST_TIMEOUT - waited))
+        self.timeOut = REQUEST_TIMEOUT  # of the requests that follow
 
     def left(self) -> None:
         """It speaks HTTP no more."""
@@ -295,6 +303,7 @@ class ChatChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.left()
         super().connectionLost(reason)
+        self.requests.clear()  # they know the channel: only the garbage collector would find them
 
     def loseConnection(self) -> None:
         """End it.  Over TLS what the peer sends until then would still be handed on."""

@@ -21,8 +21,8 @@ _REQUEST: Final = re.compile(
     rb"GET /ws(?:\?token=(?P<token>[A-Za-z0-9._~-]+))? HTTP/1\.1\r\n"
     rb"(?P<headers>(?:[A-Za-z0-9-]+:[\x20-\x7e]*\r\n)+)\r\n"
 )
-_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
-_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,4})?")
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _SUBPROTOCOLS: Final = re.compile(r"[A-Za-z0-9._-]+(?:, ?[A-Za-z0-9._-]+)*")
 
@@ -87,7 +87,8 @@ def take(data: bytes) -> Opening | None:
         if not _SUBPROTOCOLS.fullmatch(offered) or len(set(subprotocols)) < len(subprotocols):
             return None
     token = (match["token"] or b"").decode("ascii")
-    if not token and (authorization := headers.get("authorization", "")).startswith("Bearer "):
+    authorization = headers.get("authorization", "")
+    if not token and authorization.startswith("Bearer "):
         token = authorization[7:].strip()
     return Opening(
         token,
@@ -105,7 +106,7 @@ def _right(headers: dict[str, str]) -> bool:
     origin = get("origin")
     return (
         get("upgrade", "").lower() == "websocket"
-        and "upgrade" in get("connection", "").lower().replace(" ", "").split(",")
+        and "upgrade" in map(str.strip, get("connection", "").lower().split(","))
         and get("sec-websocket-version") == "13"
         and _KEY.fullmatch(get("sec-websocket-key", "")) is not None
         and _HOST.fullmatch(get("host", "")) is not None

@@ -91,7 +91,7 @@ class UvloopReactor(AsyncioSelectorReactor):
 def _call(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
     try:
         function(*args, **named)
-    except Exception:
+    except BaseException:  # as Twisted does: nobody's `sys.exit` ends the loop
         log.failure("a call failed")
 
 

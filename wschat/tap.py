@@ -162,8 +162,10 @@ class Server(Service):
             log.critical("cannot start: {line}", line=line)  # for who has only the log
             sys.excepthook = _say_in_one_line
             raise StartError(line) from None
-        gc.freeze()
-        gc.set_threshold(*_COLLECT_AFTER)
+        if endpoint.fast(self._reactor):  # elsewhere connections that have ended are found by it
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_COLLECT_AFTER)
         self._manager.tell(systemd.READY)
 
     def _start(self) -> None:

@@ -67,7 +67,7 @@ class FastTransport(asyncio.BufferedProtocol):
         "write",
     )
 
-    #: Sends some bytes.  As long as the connection is open this is aiofastnet's own.
+    #: Sends some bytes: aiofastnet's own, until nothing more can be sent.
     write: Callable[[bytes], None]
     protocol: IProtocol | None
     producer: Any
@@ -124,7 +124,7 @@ class FastTransport(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """The peer has closed its side; aiofastnet answers, and ends the connection."""
         self.disconnecting = True
-        self.write = self._write_last
+        self.write = _drop
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -166,11 +166,6 @@ class FastTransport(asyncio.BufferedProtocol):
 
     # What protocols call.
 
-    def _write_last(self, data: bytes) -> None:
-        """After `loseConnection` only a producer that is registered can still write."""
-        if self.producer is not None:
-            self._transport.write(data)
-
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send all that, as one."""
         self.write(b"".join(data))
@@ -180,7 +175,6 @@ class FastTransport(asyncio.BufferedProtocol):
         if self.disconnecting or not self.connected:
             return
         self.disconnecting = True
-        self.write = self._write_last
         if self.producer is None:
             self._close()
 
@@ -201,6 +195,7 @@ class FastTransport(asyncio.BufferedProtocol):
     def _close(self) -> None:
         if not self._closing:
             self._closing = True
+            self.write = _drop
             self._transport.resume_reading()  # the peer's answer is to be seen
             self._transport.close()
 

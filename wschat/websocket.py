@@ -183,7 +183,7 @@ class ChatProtocol(WebSocketServerProtocol):
         self.onOpen()
 
     def onOpen(self) -> None:
-        write = self._write if self._dialect is wire.CLASSIC else self.transport.write
+        write = self._write if self._dialect is wire.CLASSIC else self._forward
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
         self.registerProducer(outbox, True)
@@ -254,6 +254,10 @@ class ChatProtocol(WebSocketServerProtocol):
         """Answered through the outbox, so that one who pings and does not read is too slow."""
         if self._outbox is not None and self.state == self.STATE_OPEN:
             self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
+
+    def _forward(self, data: bytes) -> None:
+        """Write joined frames."""
+        self.transport.write(data)
 
     def _write(self, data: bytes) -> None:
         """Write joined frames to a classic peer, and ask it to say when it has read them."""
