@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import struct
 from collections.abc import Callable
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
@@ -28,7 +27,6 @@ from tests.support import (
     submission,
     take_frame,
 )
-from wschat import websocket
 from wschat.codes import CloseCode
 
 
@@ -250,165 +248,6 @@ class EndTests(ServerTests):
             del client
             self.server.advance(100)
             self.assertEqual(left_to_collect(), set())
-
-
-class ConfirmationTests(ServerTests):
-    """A pong says that everything before its ping was read."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.alice, self.bob = self.connect("alice", "bob")
-
-    def position(self) -> int:
-        """The place in the stream that the server has saved for bob."""
-        self.server.advance(2)
-        return self.server.cursor("bob")
-
-    def again(self) -> list[str]:
-        """What bob gets when his connection breaks and he comes back."""
-        self.bob.wire.lose()
-        self.bob = self.server.connect("bob")
-        return self.bob.contents()
-
-    def test_pong(self) -> None:
-        """After the pong, the messages before the ping do not come again."""
-        self.alice.say("bob", "1")
-        self.alice.say("bob", "2")
-        self.bob.pong()
-        self.server.advance(1)
-        self.bob.pong()
-        self.assertEqual(self.position(), 2)
-        self.assertEqual(self.again(), [])
-
-    def test_ping_goes_with_the_message(self) -> None:
-        """The ping is in the same write as the message, right behind it."""
-        before = len(self.bob.wire.writes)
-        self.alice.say("bob", "1")
-        (data,) = self.bob.wire.writes[before:]
-        frame = take_frame(data)
-        assert frame is not None
-        follower = take_frame(frame[2])
-        assert follower is not None
-        self.assertEqual((frame[0], follower[0], follower[2]), (TEXT, PING, b""))
-
-    def test_pings_are_rationed(self) -> None:
-        """A ping goes with so many writes; after that there is one more with each answer."""
-        self.patch(websocket, "_ASKS", 5)
-        (bob,) = self.connect("bob")
-        for n in range(15):
-            self.alice.say("bob", str(n))
-        bob.texts()
-        self.assertEqual(len(bob.pings), 5)
-        bob.pong()  # to all five, the last of which brings another
-        bob.texts()
-        self.assertEqual(len(bob.pings), 1)
-        bob.pong()
-        self.assertEqual(self.position(), 15)
-
-    def test_quiet_again(self) -> None:
-        """When everything is confirmed, no more pings come until there are messages."""
-        self.alice.say("bob", "1")
-        self.bob.pong()
-        self.server.advance(10)
-        self.bob.texts()
-        self.assertEqual(self.bob.pings, [])
-        self.alice.say("bob", "2")
-        self.bob.texts()
-        self.assertEqual(len(self.bob.pings), 1)
-
-    def test_no_pong(self) -> None:
-        """Without a pong, what was written comes again: it may never have arrived."""
-        self.alice.say("bob", "1")
-        self.assertEqual(self.bob.contents(), ["1"])
-        self.assertEqual(self.again(), ["1"])
-
-    def test_wrong_pongs(self) -> None:
-        """Pongs that nobody asked for, of any payload, confirm nothing."""
-        self.alice.say("bob", "1")
-        self.bob.texts()
-        for payload in (b"", b"junk", struct.pack("!Q", 2**63), struct.pack("!Q", 0)):
-            self.bob.send(PONG, payload)
-        self.assertEqual(self.position(), 0)
-
-    def test_later_message_is_not_confirmed(self) -> None:
-        """A pong confirms what was written before its ping, not what came after it."""
-        self.alice.say("bob", "1")
-        self.bob.texts()
-        self.alice.say("bob", "2")
-        self.bob.send(PONG, self.bob.pings[0])
-        self.assertEqual(self.again(), ["2"])
-
-    def test_waiting_message_is_not_confirmed(self) -> None:
-        """What the transport did not take is not confirmed by a close."""
-        self.alice.say("bob", "1")
-        self.bob.pong()
-        self.bob.wire.stall()
-        self.alice.say("bob", "2")
-        self.bob.goodbye()
-        self.bob = self.server.connect("bob")
-        self.assertEqual(self.bob.contents(), ["2"])
-
-    def test_goodbye(self) -> None:
-        """A peer that closes without a pong may not have read what it was sent: it comes again."""
-        self.alice.say("bob", "1")
-        self.bob.goodbye()
-        self.assertEqual(self.position(), 0)
-
-    def test_goodbye_after_pong(self) -> None:
-        """What the pong confirmed before the peer closed does not come again."""
-        self.alice.say("bob", "1")
-        self.alice.say("bob", "2")
-        self.bob.pong()
-        self.bob.goodbye()
-        self.assertEqual(self.position(), 2)
-
-    def test_answered_close(self) -> None:
-        """An answer to the server's close confirms what was sent before it."""
-        self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.bob.goodbye(CloseCode.SHUTDOWN)
-        self.assertEqual(self.position(), 1)
-
-    def test_crossing_closes(self) -> None:
-        """A goodbye of the peer's own, which crosses the server's close, confirms nothing."""
-        self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.bob.goodbye(1000)
-        self.assertEqual(self.position(), 0)
-
-    def test_unanswered_close(self) -> None:
-        """A close of the server's that is not answered confirms nothing."""
-        self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.server.advance(10)
-        self.assertFalse(self.bob.wire.connected)
-        self.assertEqual(self.position(), 0)
-
-    def test_unclean_end(self) -> None:
-        """A connection that breaks confirms nothing."""
-        self.alice.say("bob", "1")
-        self.bob.wire.lose()
-        self.assertEqual(self.position(), 0)
-
-    def test_malformed_close(self) -> None:
-        """A close frame that is against the protocol is no answer to anything."""
-        for frame in (
-            client_frame(CLOSE, b"\x03"),
-            client_frame(CLOSE, b"\x03\xe8", mask=None),
-            client_frame(CLOSE, b"\x03\xe8\xff"),
-        ):
-            self.alice.say("bob", "kept")
-            self.bob.send_raw(frame)
-            self.assertIn("kept", self.again(), frame)
-
-    def test_pong_before_answered_close(self) -> None:
-        """A pong that comes after the server began to close still counts."""
-        self.alice.say("bob", "1")
-        self.bob.texts()
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.bob.pong()
-        self.bob.wire.lose()
-        self.assertEqual(self.position(), 1)
 
 
 class KeepaliveTests(ServerTests):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import secrets
-import struct
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -34,6 +33,7 @@ from wschat.limits import Occupancy
 from wschat.meters import Meters
 from wschat.opening import Opening, answer
 from wschat.outbox import Outbox, Turn
+from wschat.reading import Reading
 from wschat.timeouts import REQUEST_TIMEOUT, Timeouts
 
 #: A ping this often, and a peer that is silent for so long is dropped; seconds (docs/protocol.md).
@@ -47,17 +47,15 @@ SLOW_CLOSE_TIMEOUT: Final = 30.0
 #: Frames that are read of one connection before the others have their turn.
 _FRAMES_A_TURN: Final = 50
 
-#: Pings that ask what was read: so many may be unanswered at once, and so many more a beat.
-_ASKS: Final = 100
-_ASKS_A_BEAT: Final = 10
-
 #: Of what is said about a bad handshake, in characters.
 _LONGEST_REASON: Final = 200
 
 _OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
+#: What a ping has in it whose answer is waited for, in bytes.
+_NONCE: Final = 8
+
 _BEAT: Final = 1.0
-_POSITION: Final = struct.Struct("!Q")
 
 
 #: Nobody looks at what Autobahn knows of a transport.
@@ -132,9 +130,7 @@ class ChatProtocol(WebSocketServerProtocol):
         self.session: Session | None = None
         self._dialect: wire.Dialect = wire.CLASSIC
         self._outbox: Outbox | None = None
-        self._asked = 0  # the position that the last ping asked about
-        self._asks = _ASKS  # how many more may go out at once with messages
-        self._confirmed = 0  # the position that the peer is known to have read
+        self._reading: Reading | None = None  # a classic peer's
         self._probed: tuple[bytes, Callable[[], None]] | None = None
         self._resting = False
         self._ended = False
@@ -183,9 +179,14 @@ class ChatProtocol(WebSocketServerProtocol):
         self.onOpen()
 
     def onOpen(self) -> None:
-        write = self._write if self._dialect is wire.CLASSIC else self._forward
+        write = self._forward
+        if self._dialect is wire.CLASSIC:
+            self._reading = Reading(self.transport, self.factory.restless)
+            write = self._reading.write
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
+        if self._reading is not None:
+            self._reading.outbox = outbox
         self.registerProducer(outbox, True)
         self.factory.connected(self)
         messages = self.factory.messages
@@ -256,63 +257,26 @@ class ChatProtocol(WebSocketServerProtocol):
             self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
 
     def _forward(self, data: bytes) -> None:
-        """Write joined frames."""
+        """Write joined frames to a peer of `wschat.v1`, which says itself what it has read."""
         self.transport.write(data)
-
-    def _write(self, data: bytes) -> None:
-        """Write joined frames to a classic peer, and ask it to say when it has read them."""
-        answered = self._confirmed >= self._asked
-        if self._position > self._asked and (self._asks or answered):
-            self._asks = max(0, self._asks - 1)
-            data += self._ask()
-        self.transport.write(data)
-
-    @property
-    def _position(self) -> int:
-        """The last message that the transport has."""
-        return 0 if self._outbox is None else self._outbox.position
-
-    def _ask(self) -> bytes:
-        """
-        A ping whose pong says that all before it was read.
-
-        A pong is a classic client's only way to say so, and it does not even know.
-        """
-        self.factory.restless.add(self)
-        self._asked = self._position
-        return b"\x89\x08" + _POSITION.pack(self._asked)
-
-    def settle(self) -> None:
-        """At a beat: ask about what was sent without asking, and allow some more asking."""
-        if self.state == self.STATE_OPEN and self._position > self._asked:
-            self.transport.write(self._ask())
-        self._asks += _ASKS_A_BEAT
-        if self._asks >= _ASKS:
-            self._asks = _ASKS
-            self.factory.restless.discard(self)
 
     def _probe(self, answered: Callable[[], None]) -> None:
         """Ping a peer of `wschat.v1` behind what waits; `answered` is called when it answers."""
-        nonce = secrets.token_bytes(_POSITION.size)
+        nonce = secrets.token_bytes(_NONCE)
         self._probed = (nonce, answered)
         if self._outbox is not None:
-            self._outbox.write(b"\x89\x08" + nonce, 0)
+            self._outbox.write(b"\x89%c%b" % (_NONCE, nonce), 0)
 
     def onPong(self, payload: bytes) -> None:
         if self._probed is not None and payload == self._probed[0]:
             (_, answered), self._probed = self._probed, None
             answered()
-        if len(payload) == _POSITION.size and self._dialect is wire.CLASSIC:
-            (position,) = _POSITION.unpack(payload)
-            if position <= self._asked:
-                self._confirm(position)
-            if position == self._asked < self._position and not self._asks:
-                self.transport.write(self._ask())
+        if self._reading is not None and self._reading.heard(payload):
+            self._confirm(self._reading)
 
-    def _confirm(self, position: int) -> None:
-        if position > self._confirmed and self.session is not None:
-            self._confirmed = position
-            self.factory.messages.confirmed(self.session, position)
+    def _confirm(self, reading: Reading) -> None:
+        if self.session is not None:
+            self.factory.messages.confirmed(self.session, reading.read)
 
     def _too_slow(self) -> None:
         log.info("{user_id} reads too slowly", user_id=self.user_id)
@@ -348,9 +312,11 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
         """A peer that answers our close, with our code, has read all that was sent before it."""
+        reading = self._reading
         ours = code in _OUR_CODES and code == self.localCloseCode
-        if self.state == self.STATE_CLOSING and ours and self._dialect is wire.CLASSIC:
-            self._confirm(self._position)
+        answered = self.state == self.STATE_CLOSING and ours
+        if answered and reading is not None and reading.heard_all():
+            self._confirm(reading)
         return super().onCloseFrame(code, reasonRaw)
 
     def _closeConnection(self, abort: bool = False) -> None:
@@ -365,6 +331,8 @@ class ChatProtocol(WebSocketServerProtocol):
         """Nothing more goes to the peer, and nothing that it says counts."""
         if self._outbox is not None:
             self._outbox.close()
+        if self._reading is not None:
+            self._reading.stop()
         if self.session is not None and not self._ended:
             self._ended = True
             self.factory.messages.closed(self.session)
@@ -380,7 +348,9 @@ class ChatProtocol(WebSocketServerProtocol):
         Nothing of a connection that has ended is to wait for the garbage collector.
         """
         super().connectionLost(reason)
-        self.session = self._outbox = self._probed = None
+        if self._reading is not None:
+            self._reading.forget()
+        self.session = self._outbox = self._reading = self._probed = None
         self.transport = self.is_open = self.is_closed = None
 
 
@@ -446,7 +416,8 @@ class ChatFactory(WebSocketServerFactory):
         self.turn = Turn(self.next_turn)
         self.outbox_bytes = outbox_bytes
         self.connections: set[ChatProtocol] = set()
-        self.restless: set[ChatProtocol] = set()
+        #: Those that are to settle at a beat.
+        self.restless: set[Reading] = set()
         self.closing: Timeouts[ChatProtocol] = Timeouts(CLOSE_TIMEOUT)
         self.closing_slowly: Timeouts[ChatProtocol] = Timeouts(SLOW_CLOSE_TIMEOUT)
         #: Connections of which nothing has come yet.
@@ -490,7 +461,6 @@ class ChatFactory(WebSocketServerFactory):
         if protocol in self.connections:
             self.connections.discard(protocol)
             self.places.leave(protocol.entry.address)
-        self.restless.discard(protocol)
         for timeouts in (self.closing, self.closing_slowly, self._to_ping, self._to_check):
             timeouts.discard(protocol)
         if not self.connections:
@@ -507,8 +477,8 @@ class ChatFactory(WebSocketServerFactory):
             log.failure("a beat failed")
 
     def _beat_once(self, now: float) -> None:
-        for protocol in list(self.restless):
-            protocol.settle()
+        for reading in list(self.restless):
+            reading.settle()
         for ending in (self.closing, self.closing_slowly, self.silent):
             for connection in ending.expired(now):
                 connection.abort()
