@@ -518,13 +518,13 @@ class Server(MemoryServer):
 
     def stop(self) -> None:
         """As `wschat.tap` stops it, when every peer answers the close."""
-        closing = self.factory.close_all(CloseCode.SHUTDOWN)
+        closing = self.factory.connections.close_all(CloseCode.SHUTDOWN)
         for protocol in list(self.factory.connections):
             wire: Wire = protocol.transport
             wire.feed(client_frame(CLOSE, b"\x0f\xa1"))
         self.turn()
         assert closing.called
-        self.factory.stop()
+        self.factory.connections.stop()
         drained = Deferred.fromCoroutine(self.chat.drain())
         assert drained.called
         self.chat.running = False

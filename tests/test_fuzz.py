@@ -17,7 +17,8 @@ from scripts.fuzz.__main__ import SHARES
 from scripts.fuzz.engine import CORPUS, Fault, Outcome, Target, corpus, make, mutated, watching
 from scripts.fuzz.server import Frames, Http
 from scripts.fuzz.targets import TARGETS
-from wschat import web, websocket, wire
+from wschat import web, wire
+from wschat.connections import Connections
 
 examples = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -146,7 +147,7 @@ class OracleTests(SynchronousTestCase):
     def test_left(self) -> None:
         """A connection that is gone and not forgotten."""
         target = Frames()
-        self.patch(websocket.ChatFactory, "disconnected", lambda *_: None)
+        self.patch(Connections, "discard", lambda *_: None)
         self._notices(target, "frames", "classic")
 
     def test_grown(self) -> None:

@@ -268,7 +268,7 @@ class LogTests(ServerTests):
             body = {"user_id": "charlie", "public_key": key, "x25519_public_key": keys[0]}
             self.server.request("POST", "/auth/register", body)
         alice.send(0x2, b"a private word")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         written = self.written()
         for secret in ("private word", challenge["challenge"], "c2lnbmF0dXJl", *keys, "a2V5"):
             self.assertNotIn(secret, written)

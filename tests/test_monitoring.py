@@ -30,7 +30,7 @@ class ReadyTests(WebTests):
 
     def test_draining(self) -> None:
         """A server that is about to end is not ready, and lives."""
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.refused(self.ready(), "draining")
         self.check(self.get("/health"), 200)
 

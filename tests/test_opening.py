@@ -220,7 +220,7 @@ class ComparisonTests(ServerTests):
 
     def test_ending(self) -> None:
         """Nobody is let in by a server that ends."""
-        self.server.factory.let_nobody_in()
+        self.server.factory.connections.let_nobody_in()
         for long in (False, True):
             said, _ = self.said(self.good(), together=False, long=long)
             self.assertTrue(said.startswith(b"HTTP/1.1 503 "), said)

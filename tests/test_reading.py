@@ -127,21 +127,21 @@ class ConfirmationTests(ServerTests):
     def test_answered_close(self) -> None:
         """An answer to the server's close confirms what was sent before it."""
         self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.bob.goodbye(CloseCode.SHUTDOWN)
         self.assertEqual(self.position(), 1)
 
     def test_crossing_closes(self) -> None:
         """A goodbye of the peer's own, which crosses the server's close, confirms nothing."""
         self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.bob.goodbye(1000)
         self.assertEqual(self.position(), 0)
 
     def test_unanswered_close(self) -> None:
         """A close of the server's that is not answered confirms nothing."""
         self.alice.say("bob", "1")
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.server.advance(10)
         self.assertFalse(self.bob.wire.connected)
         self.assertEqual(self.position(), 0)
@@ -167,7 +167,7 @@ class ConfirmationTests(ServerTests):
         """A pong that comes after the server began to close still counts."""
         self.alice.say("bob", "1")
         self.bob.texts()
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.bob.pong()
         self.bob.wire.lose()
         self.assertEqual(self.position(), 1)

@@ -290,7 +290,7 @@ class EchoTests(EndpointTests):
 
     async def tear_down(self) -> None:
         self.factory.made = []  # they are the factory's to end
-        await self.factory.close_all(CloseCode.SHUTDOWN)  # type: ignore[attr-defined]
+        await self.factory.connections.close_all(CloseCode.SHUTDOWN)  # type: ignore[attr-defined]
         await super().tear_down()
 
     def play(self, case: Case) -> str | None:

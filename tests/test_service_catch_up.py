@@ -392,7 +392,7 @@ class DrainTests(ServerTests):
         """With nothing to do it is over at once, and the timer is gone; twice is no error."""
         self.successResultOf(self.drain())
         self.successResultOf(self.drain())
-        self.server.factory.stop()
+        self.server.factory.connections.stop()
         self.assertEqual(self.server.clock.getDelayedCalls(), [])
 
     def test_waits_for_the_queue(self) -> None:

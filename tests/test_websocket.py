@@ -1,4 +1,4 @@
-"""Tests of `wschat.websocket`: frames, pings, time-outs and closes."""
+"""Tests of `wschat.websocket`: frames, writes and closes."""
 
 from __future__ import annotations
 
@@ -250,61 +250,6 @@ class EndTests(ServerTests):
             self.assertEqual(left_to_collect(), set())
 
 
-class KeepaliveTests(ServerTests):
-    """Peers that are silent."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        (self.alice,) = self.connect("alice")
-
-    def test_ping_every_54_seconds(self) -> None:
-        """The server pings after 54 seconds, and every 54 seconds after that."""
-        times = []
-        for second in range(1, 170):
-            self.server.advance(1)
-            self.alice.texts()
-            if self.alice.pings:
-                times.append(second)
-            self.alice.pong()
-        self.assertEqual(times, [54, 108, 162])
-
-    def test_silent_peer(self) -> None:
-        """A peer that says nothing for 60 seconds is closed with 4012, then dropped."""
-        self.server.advance(59)
-        self.assertIsNone(self.alice.closed_with())
-        self.server.advance(1)
-        self.assertEqual(self.alice.closed_with(), CloseCode.NO_PONG)
-        self.assertEqual(int(CloseCode.NO_PONG), 4012)
-        self.assertNotIn("alice", self.server.hub.registry)
-        self.server.advance(6)
-        self.assertTrue(self.alice.wire.aborted)
-        self.assertEqual(self.server.factory.connections, set())
-
-    def test_answering_peer(self) -> None:
-        """A peer that answers pings stays."""
-        for _ in range(300):
-            self.server.advance(1)
-            self.alice.pong()
-        self.assertIsNone(self.alice.closed_with())
-
-    def test_talking_peer(self) -> None:
-        """A peer that talks stays, even if it never answers a ping."""
-        for _ in range(30):
-            self.server.advance(10)
-            self.alice.say("alice", "talking")
-        self.assertIsNone(self.alice.closed_with())
-        self.assertIn("alice", self.server.hub.registry)
-
-    def test_falls_silent(self) -> None:
-        """A peer that talked is dropped when it falls silent, seconds after its minute."""
-        self.server.advance(20)
-        self.alice.say("alice", "last words")
-        self.server.advance(59)
-        self.assertIsNone(self.alice.closed_with())
-        self.server.advance(8)
-        self.assertEqual(self.alice.closed_with(), 4012)
-
-
 class CloseTests(ServerTests):
     """Closing."""
 
@@ -321,53 +266,21 @@ class CloseTests(ServerTests):
         (alice,) = self.connect("alice")
         alice.wire.lose()
         self.assertNotIn("alice", self.server.hub.registry)
-        self.assertEqual(self.server.factory.connections, set())
-        self.assertEqual(self.server.factory.restless, set())
-
-    def test_close_all(self) -> None:
-        """Everybody is told 4001, and it is over when all have answered."""
-        clients = self.connect("alice", "bob")
-        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
-        for client in clients:
-            self.assertNoResult(closing)
-            self.assertEqual(client.closed_with(), 4001)
-            client.goodbye(4001)
-        self.successResultOf(closing)
-
-    def test_close_all_of_nobody(self) -> None:
-        """With nobody connected it is over at once."""
-        self.successResultOf(self.server.factory.close_all(CloseCode.SHUTDOWN))
-
-    def test_close_all_twice(self) -> None:
-        """Both who wait are told."""
-        (alice,) = self.connect("alice")
-        both = [self.server.factory.close_all(CloseCode.SHUTDOWN) for _ in range(2)]
-        alice.goodbye(4001)
-        for closing in both:
-            self.successResultOf(closing)
-
-    def test_close_all_takes_five_seconds(self) -> None:
-        """A peer that does not answer a close is dropped after five seconds."""
-        (alice,) = self.connect("alice")
-        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
-        self.server.advance(4)
-        self.assertNoResult(closing)
-        self.server.advance(2)
-        self.successResultOf(closing)
-        self.assertTrue(alice.wire.aborted)
+        self.assertEqual(list(self.server.factory.connections), [])
+        self.assertEqual(self.server.factory.connections.restless, set())
 
     def test_close_comes_last(self) -> None:
         """What was about to be written comes before the close."""
         alice, bob = self.connect("alice", "bob")
         alice.wire.feed(client_frame(TEXT, submission("bob", "just in time")))
-        self.server.factory.close_all(CloseCode.SHUTDOWN)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         self.assertEqual(bob.contents(), ["just in time"])
         self.assertEqual(bob.closed_with(), 4001)
 
     def test_nothing_after_close(self) -> None:
         """After the server's close, what a peer says is not taken."""
         alice, bob = self.connect("alice", "bob")
-        closing = self.server.factory.close_all(CloseCode.SHUTDOWN)
+        closing = self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
         alice.send(TEXT, submission("bob", "too late"))
         for client in (alice, bob):
             client.goodbye(4001)
@@ -379,14 +292,6 @@ class CloseTests(ServerTests):
         """Every close code has a reason short enough for a close frame (RFC 6455 section 5.5)."""
         for code in CloseCode:
             self.assertLessEqual(len(code.reason.encode()), 123)
-
-    def test_stopped(self) -> None:
-        """After `stop` the factory has no timer, and pings nobody."""
-        clients: list[Client] = self.connect("alice")
-        self.server.factory.stop()
-        self.server.advance(100)
-        clients[0].texts()
-        self.assertEqual(clients[0].pings, [])
 
 
 class GarbageTests(ServerTests):

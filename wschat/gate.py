@@ -142,7 +142,7 @@ class Gate(Resource):
                 meters.limited[entry.limit] += 1
             self._security.refused("websocket", str(entry.body), address(request))
             return entry
-        if self._factory.shutting_down:
+        if self._factory.connections.shutting_down:
             reason = CloseCode.SHUTDOWN.reason
             return Answer(reason, HTTPStatus.SERVICE_UNAVAILABLE, retry_after="1")
         wrong = _handshake_fault(request)
@@ -180,7 +180,7 @@ class Beginning(Protocol):
             self.transport.abortConnection()
             return
         self._began = self._site.reactor.seconds()
-        self._factory.silent.add(self, self._began)
+        self._factory.connections.silent.add(self, self._began)
         if self._peer:  # TCP: a short answer is not to wait for the peer's acknowledgement
             with contextlib.suppress(OSError):  # … who may have gone
                 self.transport.setTcpNoDelay(True)
@@ -190,9 +190,10 @@ class Beginning(Protocol):
         place, self._place = self._place, None
         if place is None:
             return
-        self._factory.silent.discard(self)
+        connections = self._factory.connections
+        connections.silent.discard(self)
         opening = take(data)
-        entry = None if opening is None or self._factory.shutting_down else self._entry(opening)
+        entry = None if opening is None or connections.shutting_down else self._entry(opening)
         if opening is None or not isinstance(entry, Entry):
             channel = self._site.channel()
             channel.go_on(place, self.transport, self._site.reactor.seconds() - self._began)
@@ -213,7 +214,7 @@ class Beginning(Protocol):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._factory.silent.discard(self)
+        self._factory.connections.silent.discard(self)
         if self._place is not None:
             self._site.places.leave(*self._place)
             self._place = None

@@ -214,7 +214,7 @@ class Server(Service):
             Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
         )
         self._places = places, http_places
-        self._connections = websocket.ChatFactory(
+        self._factory = websocket.ChatFactory(
             self._chat,
             reactor,
             settings.max_message_size,
@@ -249,10 +249,10 @@ class Server(Service):
             http_places=http_places,
             shown=shown,
         )
-        door = gate.Gate(self._connections, admission, security)
+        door = gate.Gate(self._factory, admission, security)
         self._measure(Lag(reactor, meters.lag_seconds.observe))
         self._chat.startService()
-        self._connections.start()
+        self._factory.connections.start()
         site = functools.partial(
             http.ChatSite,
             allowed_origins=settings.allowed_origins,
@@ -303,7 +303,7 @@ class Server(Service):
             hub.registry,
             self._chat,
             users=accounts.users,
-            connections=self._connections.connections,
+            connections=self._factory.connections,
             http_connections=http_places,
             certificate_ends=lambda: shown.ends,
         )
@@ -321,7 +321,7 @@ class Server(Service):
                 wall,
                 watched,
                 readers=settings.metrics_from,
-                draining=lambda: self._connections.shutting_down,
+                draining=lambda: self._factory.connections.shutting_down,
             ),
             analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
         )
@@ -421,8 +421,8 @@ class Server(Service):
             cut_off.cancel()
 
     async def _drain(self, seconds: float) -> None:
-        reactor, chat, connections = self._reactor, self._chat, self._connections
-        log.info("draining: {sessions} sessions", sessions=len(connections.connections))
+        reactor, chat, connections = self._reactor, self._chat, self._factory.connections
+        log.info("draining: {sessions} sessions", sessions=len(connections))
         for port in self._ports:
             await _maybe(port.stopListening())
         connections.let_nobody_in()

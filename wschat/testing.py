@@ -161,7 +161,7 @@ class MemoryServer:
                 certificate_ends=lambda: NOW + 86400,
             ),
             readers=limits.metrics_from,
-            draining=lambda: self.factory.shutting_down,
+            draining=lambda: self.factory.connections.shutting_down,
         )
         pages = web.Web(
             self.accounts,
@@ -182,7 +182,7 @@ class MemoryServer:
         for site in (self.secure, self.plain):
             site.reactor = self.clock
         self.chat.startService()
-        self.factory.start()
+        self.factory.connections.start()
 
     def _site(self, root: IResource, **options: Any) -> ChatSite:
         return ChatSite(
@@ -314,8 +314,8 @@ class World:
         """Close every chat, then the server."""
         for chat in self._chats:
             self.run(chat.close())
-        self.run(self.server.factory.close_all(CloseCode.SHUTDOWN))
-        self.server.factory.stop()
+        self.run(self.server.factory.connections.close_all(CloseCode.SHUTDOWN))
+        self.server.factory.connections.stop()
         self.run(self.server.chat.drain())
 
     def endpoint(self) -> IStreamClientEndpoint:

@@ -17,16 +17,15 @@ from typing import Any, Final, NamedTuple, Protocol
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.utf8validator import Utf8Validator
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 import wschat
 from wschat import v1, wire
 from wschat.codes import CloseCode
+from wschat.connections import Connections
 from wschat.frames import take_text
 from wschat.hub import Session
 from wschat.limits import Occupancy
@@ -34,15 +33,6 @@ from wschat.meters import Meters
 from wschat.opening import Opening, answer
 from wschat.outbox import Outbox, Turn
 from wschat.reading import Reading
-from wschat.timeouts import REQUEST_TIMEOUT, Timeouts
-
-#: A ping this often, and a peer that is silent for so long is dropped; seconds (docs/protocol.md).
-PING_INTERVAL: Final = 54.0
-SILENCE_LIMIT: Final = 60.0
-
-#: How long a peer may take to answer a close, in seconds; a slow one has to read up to it first.
-CLOSE_TIMEOUT: Final = 5.0
-SLOW_CLOSE_TIMEOUT: Final = 30.0
 
 #: Frames that are read of one connection before the others have their turn.
 _FRAMES_A_TURN: Final = 50
@@ -54,8 +44,6 @@ _OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
 #: What a ping has in it whose answer is waited for, in bytes.
 _NONCE: Final = 8
-
-_BEAT: Final = 1.0
 
 
 #: Nobody looks at what Autobahn knows of a transport.
@@ -123,9 +111,10 @@ class ChatProtocol(WebSocketServerProtocol):
     def __init__(self, factory: ChatFactory, entry: Entry) -> None:
         super().__init__()
         self.factory = factory
+        self.connections = factory.connections
         self.entry = entry
         self.user_id = entry.user_id
-        #: When anything last came from the peer, by the factory's coarse clock.
+        #: When anything last came from the peer, by the coarse clock of all.
         self.heard = 0.0
         self.session: Session | None = None
         self._dialect: wire.Dialect = wire.CLASSIC
@@ -181,21 +170,21 @@ class ChatProtocol(WebSocketServerProtocol):
     def onOpen(self) -> None:
         write = self._forward
         if self._dialect is wire.CLASSIC:
-            self._reading = Reading(self.transport, self.factory.restless)
+            self._reading = Reading(self.transport, self.connections.restless)
             write = self._reading.write
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
         if self._reading is not None:
             self._reading.outbox = outbox
         self.registerProducer(outbox, True)
-        self.factory.connected(self)
+        self.connections.add(self, self.entry.address)
         messages = self.factory.messages
         self.session = messages.opened(
             self.user_id, outbox, self.close, self._dialect, self._probe, until=self.entry.until
         )
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = self.factory.now
+        self.heard = self.connections.now
         self.data += data  # Autobahn's own would format a log line, and count what nobody asks for
         self.consumeData()
 
@@ -297,8 +286,8 @@ class ChatProtocol(WebSocketServerProtocol):
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._end()
         slow = code == CloseCode.SLOW
-        closing = self.factory.closing_slowly if slow else self.factory.closing
-        closing.add(self, self.factory.now)
+        closing = self.connections.closing_slowly if slow else self.connections.closing
+        closing.add(self, self.connections.now)
 
     def failHandshake(self, reason: str, *args: Any, **kwargs: Any) -> None:
         """
@@ -306,7 +295,7 @@ class ChatProtocol(WebSocketServerProtocol):
 
         Autobahn's reason has the peer's own words in it: they are to control nothing.
         """
-        self.factory.closing.add(self, self.factory.now)
+        self.connections.closing.add(self, self.connections.now)
         shown = "".join(c if " " <= c <= "~" else "?" for c in reason[:_LONGEST_REASON])
         super().failHandshake(shown, *args, **kwargs)
 
@@ -339,7 +328,7 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: Any, reason: Any) -> None:
         self._end()
-        self.factory.disconnected(self)
+        self.connections.discard(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -377,7 +366,7 @@ def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
 
 
 class ChatFactory(WebSocketServerFactory):
-    """What all connections share: limits, the end of the turn, and one timer for everybody."""
+    """What all connections share: limits, the end of the turn, and who looks after them."""
 
     log = ChatProtocol.log
     noisy = False
@@ -409,116 +398,15 @@ class ChatFactory(WebSocketServerFactory):
         self._kinds: dict[type[ChatProtocol], type[ChatProtocol]] = {}
         self.messages = messages
         self.meters = meters
-        self.places = places
         self.max_message_size = max_message_size
         #: Does something when the others have had their turn.
         self.next_turn = getattr(reactor, "soon", functools.partial(reactor.callLater, 0))
         self.turn = Turn(self.next_turn)
         self.outbox_bytes = outbox_bytes
-        self.connections: set[ChatProtocol] = set()
-        #: Those that are to settle at a beat.
-        self.restless: set[Reading] = set()
-        self.closing: Timeouts[ChatProtocol] = Timeouts(CLOSE_TIMEOUT)
-        self.closing_slowly: Timeouts[ChatProtocol] = Timeouts(SLOW_CLOSE_TIMEOUT)
-        #: Connections of which nothing has come yet.
-        self.silent: Timeouts[Any] = Timeouts(REQUEST_TIMEOUT)
-        self._to_ping: Timeouts[ChatProtocol] = Timeouts(PING_INTERVAL)
-        self._to_check: Timeouts[ChatProtocol] = Timeouts(SILENCE_LIMIT - PING_INTERVAL)
-        self._reactor = reactor
-        self._idle: list[Deferred[None]] = []
-        self.now = reactor.seconds()
-        self._shutting_down = False
-        self._beat = LoopingCall(self.beat)
-        self._beat.clock = reactor
+        self.connections: Connections[ChatProtocol] = Connections(reactor, places)
 
     def connection(self, entry: Entry, kind: type[ChatProtocol] = ChatProtocol) -> ChatProtocol:
         """A protocol for one connection of who was let in."""
         if kind not in self._kinds:
             self._kinds[kind] = type(kind.__name__, (kind,), self._state)
         return self._kinds[kind](self, entry)
-
-    @property
-    def shutting_down(self) -> bool:
-        """Whether nobody is let in any more."""
-        return self._shutting_down
-
-    def start(self) -> None:
-        """Begin to look after the connections, once a second."""
-        self._beat.start(_BEAT, now=False)
-
-    def stop(self) -> None:
-        """Look after nobody any more."""
-        if self._beat.running:
-            self._beat.stop()
-
-    def connected(self, protocol: ChatProtocol) -> None:
-        protocol.heard = self.now
-        self.connections.add(protocol)
-        self.places.enter(protocol.entry.address)
-        self._to_ping.add(protocol, self.now)
-
-    def disconnected(self, protocol: ChatProtocol) -> None:
-        if protocol in self.connections:
-            self.connections.discard(protocol)
-            self.places.leave(protocol.entry.address)
-        for timeouts in (self.closing, self.closing_slowly, self._to_ping, self._to_check):
-            timeouts.discard(protocol)
-        if not self.connections:
-            idle, self._idle = self._idle, []
-            for deferred in idle:
-                deferred.callback(None)
-
-    def beat(self) -> None:
-        """Ping the quiet, drop the silent, and end closes that nobody answers."""
-        self.now = now = self._reactor.seconds()
-        try:
-            self._beat_once(now)
-        except Exception:  # a fault here must not end the beat for everybody
-            log.failure("a beat failed")
-
-    def _beat_once(self, now: float) -> None:
-        for reading in list(self.restless):
-            reading.settle()
-        for ending in (self.closing, self.closing_slowly, self.silent):
-            for connection in ending.expired(now):
-                connection.abort()
-        for protocol in self._to_check.expired(now):
-            silence = now - protocol.heard
-            if silence >= SILENCE_LIMIT:
-                protocol.close(CloseCode.NO_PONG)
-            elif silence > SILENCE_LIMIT - PING_INTERVAL:
-                self._to_check.add(protocol, now)
-        for protocol in self._to_ping.expired(now):
-            protocol.sendPing()
-            self._to_ping.add(protocol, now)
-            self._to_check.add(protocol, now)
-
-    def let_nobody_in(self) -> None:
-        """From now on the gate refuses whoever comes."""
-        self._shutting_down = True
-
-    def close_all(self, code: CloseCode, patience: float = CLOSE_TIMEOUT) -> Deferred[None]:
-        """
-        Let nobody in, and close every connection; fires when all are gone.
-
-        Who has not answered after `patience` seconds is cut off.
-        """
-        self.let_nobody_in()
-        idle: Deferred[None] = Deferred()
-        if not self.connections:
-            idle.callback(None)
-            return idle
-        self._idle.append(idle)
-        for protocol in list(self.connections):
-            protocol.close(code)
-        cutting = self._reactor.callLater(min(patience, CLOSE_TIMEOUT), self._abort_all)
-
-        def gone(result: None) -> None:
-            if cutting.active():
-                cutting.cancel()
-
-        return idle.addCallback(gone)
-
-    def _abort_all(self) -> None:
-        for protocol in list(self.connections):
-            protocol.abort()
