@@ -61,7 +61,7 @@ LAYERS: Final[dict[str, int]] = {
         2,
     ),
     **dict.fromkeys(("accounts", "administration", "watch", "logins", "attendance"), 2),
-    **dict.fromkeys(("outbox", "reading", "connections", "websocket"), 2),
+    **dict.fromkeys(("outbox", "reading", "connections", "lean", "websocket"), 2),
     **dict.fromkeys(("gate", "endpoint", "http", "web", "datadir", "reactor", "drain"), 2),
     **dict.fromkeys(("certificate", "reload", "systemd", "runner", "extensions", "memory"), 2),
     **dict.fromkeys(("logs", "security", "lag", "metrics", "monitoring", "analytics"), 2),

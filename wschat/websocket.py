@@ -1,5 +1,5 @@
 """
-The WebSocket side: an Autobahn protocol, and its factory.
+One connection of a user: an Autobahn protocol, and its factory.
 
 No business rule is here: what arrives goes to the service, and what the
 service writes goes out.  HTTP, time-outs and refusals before the upgrade are
@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import functools
 import secrets
-import types
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.wamp.types import TransportDetails
-from autobahn.websocket.utf8validator import Utf8Validator
+from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -28,6 +25,7 @@ from wschat.codes import CloseCode
 from wschat.connections import Connections
 from wschat.frames import take_text
 from wschat.hub import Session
+from wschat.lean import SILENCE, LeanProtocol, initial_state
 from wschat.limits import Occupancy
 from wschat.meters import Meters
 from wschat.opening import Opening, answer
@@ -44,11 +42,6 @@ _OUR_CODES: Final = frozenset(code.value for code in CloseCode)
 
 #: What a ping has in it whose answer is waited for, in bytes.
 _NONCE: Final = 8
-
-
-#: Nobody looks at what Autobahn knows of a transport.
-_NO_DETAILS: Final = TransportDetails()
-
 
 log = Logger(namespace="wschat.websocket")
 
@@ -84,29 +77,10 @@ class Entry(NamedTuple):
     address: str | None
 
 
-class _Silence:
-    """Autobahn logs requests, tokens included; nothing of that is for anybody."""
-
-    def debug(self, *args: object, **named: object) -> None: ...
-
-    info = warn = error = critical = failure = trace = debug
-
-
-#: What is known of an opening handshake, and is of no use after it.
-_HANDSHAKE: Final = (
-    "_wskey",
-    *(f"http_{part}" for part in ("headers", "request_data", "request_host", "request_params")),
-    *(f"http_{part}" for part in ("request_path", "request_uri", "response_data", "status_line")),
-    *(f"websocket_{part}" for part in ("extensions", "origin", "protocols")),
-    "websocket_extensions_in_use",
-)
-
-
-class ChatProtocol(WebSocketServerProtocol):
+class ChatProtocol(LeanProtocol):
     """One WebSocket of one authenticated user."""
 
     transport: Any
-    log = _Silence()
 
     def __init__(self, factory: ChatFactory, entry: Entry) -> None:
         super().__init__()
@@ -123,23 +97,6 @@ class ChatProtocol(WebSocketServerProtocol):
         self._probed: tuple[bytes, Callable[[], None]] | None = None
         self._resting = False
         self._ended = False
-        self._utf8validator: Any = None
-
-    def connectionMade(self) -> None:
-        """Autobahn's own asks for details that only one of our transports has, and nobody needs."""
-        self._connectionMade()
-
-    def _connectionMade(self) -> None:
-        """The state that Autobahn begins with is in the class: see `initial_state`."""
-        self._transport_details = _NO_DETAILS
-        self.factory.countConnections += 1
-
-    @property
-    def utf8validator(self) -> Any:  # type: ignore[override]
-        """Made for the first text that needs one: most connections never have any."""
-        if self._utf8validator is None:
-            self._utf8validator = Utf8Validator()
-        return self._utf8validator
 
     def opened(self, opening: Opening) -> None:
         """Be open, for a handshake that Autobahn does not need to see."""
@@ -160,12 +117,6 @@ class ChatProtocol(WebSocketServerProtocol):
             return None
         self._dialect = v1.DIALECT
         return v1.SUBPROTOCOL
-
-    def _onOpen(self) -> None:
-        """Autobahn's own asks for more of those details."""
-        for name in _HANDSHAKE:
-            self.__dict__.pop(name, None)
-        self.onOpen()
 
     def onOpen(self) -> None:
         write = self._forward
@@ -343,32 +294,10 @@ class ChatProtocol(WebSocketServerProtocol):
         self.transport = self.is_open = self.is_closed = None
 
 
-def initial_state(factory: WebSocketServerFactory) -> dict[str, Any]:
-    """
-    What Autobahn's own protocol has in each connection before the handshake, and after it.
-
-    All of it is the same for all, and is replaced, not changed, when a
-    connection differs; its counters are nobody's, and its queue, for writes
-    that are chopped, is one that nothing can be put into.
-    """
-    protocol = WebSocketServerProtocol()
-    protocol.log, protocol.factory, protocol.peer = _Silence(), factory, ""
-    before = set(vars(protocol)) - {"peer"}
-    protocol._connectionMade()
-    factory.countConnections -= 1
-    state = {name: value for name, value in vars(protocol).items() if name not in before}
-    del state["utf8validator"]
-    for name, value in state.items():
-        if isinstance(value, types.FunctionType):
-            state[name] = staticmethod(value)
-    opened = {"websocket_version": 13, "inside_message": False, "current_frame": None}
-    return state | opened | {"send_queue": ()}
-
-
 class ChatFactory(WebSocketServerFactory):
     """What all connections share: limits, the end of the turn, and who looks after them."""
 
-    log = ChatProtocol.log
+    log = SILENCE
     noisy = False
 
     def __init__(
