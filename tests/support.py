@@ -517,7 +517,7 @@ class Server(MemoryServer):
         return client
 
     def stop(self) -> None:
-        """As `wschat.tap` stops it, when every peer answers the close."""
+        """As `wschat.server` stops it, when every peer answers the close."""
         closing = self.factory.connections.close_all(CloseCode.SHUTDOWN)
         for protocol in list(self.factory.connections):
             wire: Wire = protocol.transport

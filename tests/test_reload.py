@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from wschat.reload import Reload
+from wschat.reload import Reload, follow
 
 
 class ReloadTests(SynchronousTestCase):
@@ -101,3 +104,65 @@ class ReloadTests(SynchronousTestCase):
         self.reload.load()
         self.look(5)
         self.assertEqual(self.loads, 2)
+
+
+class _Reactor(Clock):
+    """Time in memory, and one thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = False
+
+    def callFromThread(self, call: Callable[[], object]) -> None:
+        call()
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class FollowTests(SynchronousTestCase):
+    """When files are looked at, and when they are loaded without a look."""
+
+    def setUp(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        self.file = Path(self.mktemp())
+        self.file.write_text("1")
+        self.terminal = False
+        self.patch(os, "isatty", lambda number: self.terminal)
+        self.loads = self.looks = 0
+        self.reactor = _Reactor()
+
+    def follow(self) -> Callable[[], None]:
+        return follow(self.reactor, [Reload("file", lambda: (self.file,), self.load)], self.looked)
+
+    def load(self) -> None:
+        self.loads += 1
+
+    def looked(self) -> None:
+        self.looks += 1
+
+    def test_looks(self) -> None:
+        """It looks each second until its end, and says so each time."""
+        end = self.follow()
+        self.file.write_text("another")
+        self.reactor.pump([1.0] * 5)
+        self.assertEqual((self.loads, self.looks), (1, 5))
+        end()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_hang_up(self) -> None:
+        """SIGHUP loads the files as they are; after the end it is whose it was."""
+        before = signal.getsignal(signal.SIGHUP)
+        end = self.follow()
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual((self.loads, self.looks), (1, 0))
+        end()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), before)
+
+    def test_terminal_gone(self) -> None:
+        """SIGHUP of a terminal that is gone ends the server."""
+        self.terminal = True
+        self.addCleanup(self.follow())
+        self.terminal = False
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual((self.loads, self.reactor.stopped), (0, True))

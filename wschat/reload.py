@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+#: How often files are looked at that may have changed, in seconds.
+_LOOK_INTERVAL: Final = 1.0
 
 #: What tells one state of a file from another: when, how large, and which file it is.
 _Signature = tuple[tuple[int, int, int] | None, ...]
@@ -58,3 +65,37 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def follow(reactor: Any, files: Sequence[Reload], looked: Callable[[], None]) -> Callable[[], None]:
+    """
+    Look at files every second, and load them all on SIGHUP, until the answer is called.
+
+    `looked` is called after each look.
+    """
+
+    def look() -> None:
+        for file in files:
+            file.look()
+        looked()
+
+    looking = LoopingCall(look)
+    looking.clock = reactor
+    looking.start(_LOOK_INTERVAL, now=False)
+
+    on_terminal = os.isatty(0)
+
+    def hang_up(number: int, frame: object) -> None:
+        if on_terminal and not os.isatty(0):  # it is gone, and that is what this says
+            reactor.callFromThread(reactor.stop)
+            return
+        for file in files:
+            reactor.callFromThread(file.load)
+
+    before = signal.signal(signal.SIGHUP, hang_up)
+
+    def end() -> None:
+        signal.signal(signal.SIGHUP, before)
+        looking.stop()
+
+    return end

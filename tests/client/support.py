@@ -31,7 +31,7 @@ from wschat import config
 from wschat.client import Chat, Client, Heard, Listener, Settings, State
 from wschat.datadir import DataDirectory, self_signed
 from wschat.identity import PrivateKey
-from wschat.tap import Server
+from wschat.server import Server
 
 #: How long a test may take, in seconds.
 TIMEOUT: Final = 20
