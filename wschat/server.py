@@ -1,14 +1,13 @@
-"""The server: everything, wired, from its start to its end."""
+"""The server, from its start to its end."""
 
 from __future__ import annotations
 
 import datetime
-import functools
 import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -17,43 +16,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
-from wschat import (
-    analytics,
-    config,
-    database,
-    drain,
-    endpoint,
-    extensions,
-    gate,
-    http,
-    logs,
-    metrics,
-    monitoring,
-    reload,
-    sources,
-    systemd,
-    web,
-    websocket,
-)
-from wschat.accounts import Accounts
+from wschat import config, database, drain, endpoint, logs, reload, sources, systemd
 from wschat.blame import StartError, blaming, one_line, say_in_one_line
 from wschat.certificate import Certificate
 from wschat.codes import CloseCode
-from wschat.commands import Commands
 from wschat.config import Config
 from wschat.datadir import DataDirectory
-from wschat.history import History
-from wschat.hub import Hub
-from wschat.lag import Lag
-from wschat.limits import Occupancy
-from wschat.meters import Meters
+from wschat.http import ChatSite
 from wschat.reload import Reload
-from wschat.runner import Runner, daemon_threads
-from wschat.security import Security
-from wschat.service import ChatService
-from wschat.store import Store, ThreadedStore
-from wschat.stream import Stream
-from wschat.users import Users
+from wschat.store import ThreadedStore
+from wschat.wiring import Parts
 
 #: How many new objects, and then how many looks at those, the garbage collector waits for before it
 #: looks at more of them: a connection has many, which live long, and are looked at for nothing.
@@ -63,7 +35,7 @@ log = Logger(namespace="wschat")
 
 
 class Server(Service):
-    """Everything, wired: it starts from the inside out, and stops from the outside in."""
+    """It starts from the inside out, and stops from the outside in."""
 
     def __init__(
         self,
@@ -78,11 +50,9 @@ class Server(Service):
         self._reread = reread or (lambda: settings)
         self._reactor = reactor
         self._wall = wall
-        self._places: Sequence[Occupancy] = ()
         #: Where each line of the log is a JSON object; None for the log that twistd makes.
         self.log_file: IO[str] | None = None
         self._ports: list[IListeningPort] = []
-        self._sites: list[http.ChatSite] = []
         self._cleanup: list[Callable[[], object]] = []
 
     def setServiceParent(self, parent: Any) -> None:
@@ -115,7 +85,6 @@ class Server(Service):
 
     def _start(self) -> None:
         settings, reactor, wall = self._config, self._reactor, self._wall
-        meters = Meters()
         with blaming("data-dir", settings.data_dir):
             directory = DataDirectory(settings.data_dir)
             self._cleanup.append(directory.hold().close)
@@ -127,54 +96,7 @@ class Server(Service):
             database.migrate(engine)
         kept = ThreadedStore(engine, reactor)
         self._cleanup.append(kept.close)
-        users = Users(kept)
         secret = settings.jwt_secret or directory.jwt_secret()
-        self._accounts = accounts = Accounts(
-            users,
-            secret,
-            settings.token_lifetime,
-            settings.registration == "open",
-            settings.administrators,
-        )
-        accounts.load(users.all())
-        for user_id in sorted(settings.administrators - accounts.users.keys()):
-            log.warn("--administrators: there is no user {user_id} yet", user_id=user_id)
-        hub = Hub(accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate)
-        commands = Commands(lambda: len(hub.registry.users))
-        extensions.load(settings.commands, commands.add)
-        self._chat = ChatService(
-            hub,
-            accounts,
-            Stream(kept, settings.offline_limit),
-            reactor,
-            wall,
-            users=users,
-            history=History(kept),
-            commands=Runner(commands, reactor, wall, daemon_threads(reactor)),
-            batch_bytes=settings.outbox_bytes // 8,
-            retention=settings.retention_days * 86400,
-            meters=meters,
-        )
-        places, http_places = (
-            Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
-        )
-        self._places = places, http_places
-        self._factory = websocket.ChatFactory(
-            self._chat,
-            reactor,
-            settings.max_message_size,
-            settings.outbox_bytes,
-            meters=meters,
-            places=places,
-        )
-        self._admission = admission = gate.Admission(
-            accounts,
-            hub.registry,
-            wall,
-            allowed_origins=settings.allowed_origins,
-            places=places,
-            max_sessions_per_user=settings.max_sessions_per_user,
-        )
         certificate, key = settings.certificate, settings.private_key
         if certificate is None or key is None:
             now = datetime.datetime.fromtimestamp(wall(), datetime.UTC)
@@ -183,93 +105,20 @@ class Server(Service):
             key.read_bytes()
         with blaming("certificate", certificate):
             shown = Certificate(certificate, key)
+        self._parts = parts = Parts(settings, reactor, wall, kept, secret=secret, certificate=shown)
         self._follow_files(shown)
-        security = Security(wall)
-        self._pages = pages = self._web(
-            accounts,
-            kept,
-            hub,
-            meters=meters,
-            security=security,
-            http_places=http_places,
-            shown=shown,
-        )
-        door = gate.Gate(self._factory, admission, security)
-        self._measure(Lag(reactor, meters.lag_seconds.observe))
-        self._chat.startService()
-        self._factory.connections.start()
-        site = functools.partial(
-            http.ChatSite,
-            allowed_origins=settings.allowed_origins,
-            trusted_proxies=settings.trusted_proxies,
-            places=http_places,
-            meters=meters,
-        )
+        self._cleanup.append(parts.lag.stop)
+        parts.start()
         with blaming("listen", settings.listen):
-            self._listen(
-                endpoint.tls_endpoint(reactor, settings.listen, shown),
-                site(
-                    pages.secure(door),
-                    lasting_tls=settings.certificate is not None,
-                    begin=door.begin,
-                ),
-                "https",
-            )
+            where = endpoint.tls_endpoint(reactor, settings.listen, shown)
+            self._listen(where, parts.secure(), "https")
         if settings.listen.startswith(("tcp", "unix")):
             log.warn("--listen is without TLS: something before it has to end TLS")
         if settings.http:
             tls_port = getattr(self._ports[0].getHost(), "port", 443)
             with blaming("http", settings.http):
-                self._listen(
-                    endpoint.plain_endpoint(reactor, settings.http),
-                    site(pages.plain(lambda: tls_port)),
-                    "http",
-                )
-
-    def _measure(self, lag: Lag) -> None:
-        lag.start()
-        self._cleanup.append(lag.stop)
-
-    def _web(
-        self,
-        accounts: Accounts,
-        kept: Store,
-        hub: Hub,
-        *,
-        shown: Certificate,
-        meters: Meters,
-        security: Security,
-        http_places: Occupancy,
-    ) -> web.Web:
-        """What there is by HTTP."""
-        settings, wall = self._config, self._wall
-        watched = metrics.Metrics(
-            meters,
-            hub.registry,
-            self._chat,
-            users=accounts.users,
-            connections=self._factory.connections,
-            http_connections=http_places,
-            certificate_ends=lambda: shown.ends,
-        )
-        return web.Web(
-            accounts,
-            hub.registry,
-            wall,
-            settings.login_rate,
-            settings.registration_rate,
-            meters=meters,
-            security=security,
-            monitoring=monitoring.Monitoring(
-                accounts,
-                monitoring.Database(kept, self._reactor),
-                wall,
-                watched,
-                readers=settings.metrics_from,
-                draining=lambda: self._factory.connections.shutting_down,
-            ),
-            analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
-        )
+                where = endpoint.plain_endpoint(reactor, settings.http)
+                self._listen(where, parts.plain(tls_port), "http")
 
     def _follow_files(self, certificate: Certificate) -> None:
         """Read certificate and limits again when their files change."""
@@ -292,16 +141,7 @@ class Server(Service):
         now = self._reread()
         taken, not_taken = sources.live(self._config, now)
         if taken:
-            self._chat.set_limits(now.message_rate, now.message_burst, now.byte_rate)
-            self._pages.set_limits(now.login_rate, now.registration_rate)
-            self._accounts.registration_open = now.registration == "open"
-            for places in self._places:
-                places.everybody = now.max_connections
-                places.each = now.max_connections_per_host
-            self._admission.max_sessions_per_user = now.max_sessions_per_user
-            self._admission.allowed_origins = now.allowed_origins
-            for site in self._sites:
-                site.allowed_origins = now.allowed_origins
+            self._parts.set_limits(now)
             self._config = sources.with_live(self._config, now)
             log.info("changed: {names}", names=", ".join(taken))
         if not_taken:
@@ -312,8 +152,7 @@ class Server(Service):
         globalLogPublisher.addObserver(observer)
         self._cleanup.append(lambda: globalLogPublisher.removeObserver(observer))
 
-    def _listen(self, where: IStreamServerEndpoint, site: http.ChatSite, scheme: str) -> None:
-        self._sites.append(site)
+    def _listen(self, where: IStreamServerEndpoint, site: ChatSite, scheme: str) -> None:
         failures: list[Any] = []
         where.listen(site).addCallbacks(self._ports.append, failures.append)
         if failures:
@@ -350,7 +189,7 @@ class Server(Service):
             cut_off.cancel()
 
     async def _drain(self, seconds: float) -> None:
-        reactor, chat, connections = self._reactor, self._chat, self._factory.connections
+        reactor, chat, connections = self._reactor, self._parts.chat, self._parts.connections
         log.info("draining: {sessions} sessions", sessions=len(connections))
         for port in self._ports:
             await _maybe(port.stopListening())

@@ -87,7 +87,7 @@ class Limits:
 
 
 class MemoryServer:
-    """A whole server, wired as `wschat.server` does it; `secure` and `plain` are its sites."""
+    """A whole server, wired as `wschat.wiring` does it; `secure` and `plain` are its sites."""
 
     def __init__(
         self,

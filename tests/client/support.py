@@ -216,13 +216,13 @@ class ClientTests(TestCase):
     @staticmethod
     def cut(server: Server, user_id: str) -> None:
         """End a user's connections without a goodbye."""
-        for connection in list(server._factory.connections):
+        for connection in list(server._parts.connections):
             if connection.user_id == user_id:
                 connection.transport.abortConnection()
 
     def mute(self, server: Server, user_id: str) -> None:
         """Have nothing reach a user any more, on the connections that they have now."""
-        for connection in server._factory.connections:
+        for connection in server._parts.connections:
             if connection.user_id == user_id:
                 self.patch(connection.transport, "write", lambda data: None)
                 self.patch(connection._outbox, "_write", lambda data: None)

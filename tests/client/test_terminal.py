@@ -284,7 +284,7 @@ class ReceiptTests(_TerminalTests):
         """A server that cannot store says why, once; the message is sent until it can."""
         server = cast(Any, self.start())
         await self.connected("bob")
-        stream, tries = server._chat._commits._stream, []
+        stream, tries = server._parts.chat._commits._stream, []
         append = stream.append
 
         def full(batch: Any, *rest: Any) -> Any:
