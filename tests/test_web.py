@@ -12,7 +12,7 @@ from tests.support import (
     Response,
     Server,
 )
-from wschat import rotation
+from wschat import rotation, web
 from wschat.addresses import Networks
 from wschat.identity import PrivateKey, decode_base64
 
@@ -36,6 +36,17 @@ class TableTests(WebTests):
         self.server.add_user("charlie")
         answer = self.check(self.get("/active-users"), 200).json
         self.assertEqual(answer, {"online": ["alice", "bob"], "offline": ["charlie"]})
+
+    def test_active_users_of_many(self) -> None:
+        """Of many users the list is made anew only when it is old for that many."""
+        self.patch(web, "_FEW_USERS", 3)
+        self.patch(web, "_LISTED_FOR", 1.0)
+        self.server.add_users("alice", "bob")
+        self.assertEqual(self.get("/active-users").json["online"], [])
+        self.connect("charlie")
+        for seconds, online in ((0, []), (2, []), (1, ["charlie"])):
+            self.server.advance(seconds)
+            self.assertEqual(self.get("/active-users").json["online"], online)
 
     def test_check_userid(self) -> None:
         """`/auth/check-userid/{id}` says whether a user exists."""

@@ -41,6 +41,11 @@ class _Login(msgspec.Struct):
     user_id: str
 
 
+#: Whose list is always as of now, and how long that of more is kept, in seconds for each of them.
+_FEW_USERS: Final = 5000
+_LISTED_FOR: Final = 20e-6
+
+
 class Web:
     """What the HTTP resources answer with."""
 
@@ -65,6 +70,7 @@ class Web:
         self._security = security
         self._monitoring = monitoring
         self._analytics = analytics
+        self._listed, self._listed_at = b"", -math.inf
         # A login is two requests, so each half is counted by itself.
         self._challenges = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
         self._verifications = KeyedLimiter(login_rate / 60, max(1.0, login_rate))
@@ -118,9 +124,15 @@ class Web:
         return Answer({"status": "healthy", "service": "wschat", "version": wschat.__version__})
 
     def _active_users(self, request: Request) -> Answer:
-        online = sorted(self._registry.users)
-        offline = sorted(self._accounts.users.keys() - set(online))
-        return Answer({"online": online, "offline": offline})
+        """Anybody may ask, so what takes long for many users is made anew only now and then."""
+        age = self._wall() - self._listed_at
+        users = len(self._accounts.users)
+        if users < _FEW_USERS or not 0 <= age < users * _LISTED_FOR:
+            online = sorted(self._registry.users)
+            offline = sorted(self._accounts.users.keys() - set(online))
+            self._listed = msgspec.json.encode({"online": online, "offline": offline})
+            self._listed_at = self._wall()
+        return Answer(self._listed, content_type="application/json")
 
     def _exists(self, user_id: str) -> Answer:
         return Answer({"exists": user_id in self._accounts.users})
