@@ -144,9 +144,9 @@ class Accounts:
         self._kept = kept
         self.administrators = administrators
         # A text is looked at each time: it may be a key of another kind. This is known to be none.
-        encoded = base64.urlsafe_b64encode(jwt_secret.encode()).decode().rstrip("=")
-        self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, _ALGORITHM)
         self._secret = jwt_secret.encode()
+        encoded = _base64(self._secret).decode()
+        self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, _ALGORITHM)
         self._header = jwt.encode({}, self._key, _ALGORITHM).partition(".")[0] + "."
         self._lifetime = token_lifetime
         self.registration_open = registration_open
@@ -329,7 +329,7 @@ class Accounts:
 
 
 def _base64(data: bytes) -> bytes:
-    """As tokens have it: URL-safe, without padding (RFC 7515 section 2)."""
+    """As tokens and keys have it: URL-safe, without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 

@@ -180,23 +180,14 @@ class Delivery:
         error: Refused,
         client_id: str | None = None,
         request_id: str | int | None = None,
+        kind: str = ANY,
     ) -> None:
-        """A frame goes nowhere, by whatever names it gave to what it asked for."""
-        self._meters.refused_message(ANY, error.code)
-        self._tell_refused(session, error, client_id, request_id)
+        """
+        A frame goes nowhere: tell its sender, by whatever names it gave to what it asked for.
 
-    def _refuse_message(self, session: Session, error: Refused, message: wire.Message) -> None:
-        self._meters.refused_message(message.kind, error.code)
-        self._tell_refused(session, error, message.client_id)
-
-    def _tell_refused(
-        self,
-        session: Session,
-        error: Refused,
-        client_id: str | None = None,
-        request_id: str | int | None = None,
-    ) -> None:
-        """Tell a sender; what follows a message that was refused waits until they know it."""
+        What follows a message that was refused waits until they know it.
+        """
+        self._meters.refused_message(kind, error.code)
         if client_id is not None:
             session.refused(client_id)
         session.send(
@@ -204,3 +195,6 @@ class Delivery:
                 session.user_id, error, self._wall(), client_id=client_id, request_id=request_id
             )
         )
+
+    def _refuse_message(self, session: Session, error: Refused, message: wire.Message) -> None:
+        self.refuse(session, error, message.client_id, kind=message.kind)

@@ -55,27 +55,21 @@ class Fanout:
         first, last = self._messages[0].id, self._messages[-1].id
         senders, given = self._senders, self._given
         joined: dict[wire.Dialect, list[tuple[bytes, int]]] = {}
-        dialect: wire.Dialect | None = None
-        pieces: list[tuple[bytes, int]] = []
-        alike = 0
         for session in self._sessions():  # for thousands: as little as can be is done for each
-            if session.user_id in senders or session in given:
+            apart = session.user_id in senders or session in given
+            if apart or not session.live or session.position >= first:
                 self._give(session)
                 continue
-            if not session.live or session.position >= first:
-                self._give(session)
-                continue
-            if session.dialect is not dialect:
-                dialect = session.dialect
-                pieces = joined.get(dialect) or joined.setdefault(dialect, self._join(dialect))
+            pieces = joined.get(session.dialect)
+            if pieces is None:
+                pieces = joined[session.dialect] = self._join(session.dialect)
             session.position = last
             try:
                 for piece, message_id in pieces:
                     session.write(piece, message_id)
-                alike += 1
+                self.deliveries += len(self._messages)
             except Exception:
                 self._failed(last)
-        self.deliveries += alike * len(self._messages)
 
     def _give(self, session: Session) -> None:
         """Give one session the messages of others that it has not had, each as it is."""

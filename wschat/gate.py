@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,15 +28,12 @@ from wschat.http import (
 )
 from wschat.hub import Registry
 from wschat.limits import Occupancy
-from wschat.opening import Opening, take
+from wschat.opening import KEY, Opening, take
 from wschat.security import Security
 from wschat.websocket import ChatFactory, ChatProtocol, Entry
 
 #: How long those should wait for whom there is no room, in seconds.
 _WAIT: Final = 10
-
-#: 16 bytes in base64 (RFC 6455 section 4.1).
-_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 
 class Full(Answer):
@@ -110,12 +106,7 @@ class Gate(Resource):
 
     isLeaf = True
 
-    def __init__(
-        self,
-        factory: ChatFactory,
-        admit: Admit,
-        security: Security,
-    ) -> None:
+    def __init__(self, factory: ChatFactory, admit: Admit, security: Security) -> None:
         super().__init__()
         self._factory = factory
         self._admit = admit
@@ -174,7 +165,7 @@ class Beginning(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for something to come, unless too many do already."""
-        self._peer = peer(self.transport)
+        self._peer = peer(self.transport.getPeer())
         self._place = self._site.enter(self._peer)
         if self._place is None:
             self.transport.abortConnection()
@@ -227,7 +218,7 @@ def _handshake_fault(request: Request) -> Answer | None:
     if header(request, b"sec-websocket-version") != "13":
         text = "Only version 13 of the WebSocket protocol is spoken."
         return Answer(text, HTTPStatus.UPGRADE_REQUIRED, sec_websocket_version="13")
-    if not _KEY.fullmatch(header(request, b"sec-websocket-key") or ""):
+    if not KEY.fullmatch(header(request, b"sec-websocket-key") or ""):
         return Answer("The Sec-WebSocket-Key is missing or wrong.", HTTPStatus.BAD_REQUEST)
     return None
 

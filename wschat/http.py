@@ -78,13 +78,13 @@ def bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def peer(transport: Any) -> str:
-    """The address at a connection's other end; empty when it has none."""
-    return addresses.normal(getattr(transport.getPeer(), "host", ""))
+def peer(end: IAddress) -> str:
+    """The address of a connection's other end; empty when it has none."""
+    return addresses.normal(getattr(end, "host", ""))
 
 
 def _peer(request: Request) -> str:
-    return addresses.normal(getattr(request.getClientAddress(), "host", ""))
+    return peer(request.getClientAddress())
 
 
 def _trusted(request: Request) -> Networks:
@@ -283,7 +283,7 @@ class ChatChannel(HTTPChannel):
         """Begin, unless too many have begun already."""
         super().connectionMade()
         if self._place is None:
-            self._place = self.site.enter(peer(self.transport))
+            self._place = self.site.enter(peer(self.transport.getPeer()))
         if self._place is None:
             self.transport.abortConnection()
 

@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 
 import wschat
 
+#: 16 bytes in base64 (section 4.1).
+KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+
 #: The longest that is read here, in bytes.
 _LONGEST: Final = 8192
 
@@ -23,7 +26,6 @@ _REQUEST: Final = re.compile(
 )
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,4})?")
-_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _SUBPROTOCOLS: Final = re.compile(r"[A-Za-z0-9._-]+(?:, ?[A-Za-z0-9._-]+)*")
 
 #: Headers that say that there is more to read, or that more has to be known.
@@ -108,7 +110,7 @@ def _right(headers: dict[str, str]) -> bool:
         get("upgrade", "").lower() == "websocket"
         and "upgrade" in map(str.strip, get("connection", "").lower().split(","))
         and get("sec-websocket-version") == "13"
-        and _KEY.fullmatch(get("sec-websocket-key", "")) is not None
+        and KEY.fullmatch(get("sec-websocket-key", "")) is not None
         and _HOST.fullmatch(get("host", "")) is not None
         and (origin is None or _ORIGIN.fullmatch(origin) is not None)
         and get("sec-websocket-extensions") in _EXTENSIONS

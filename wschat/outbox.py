@@ -102,16 +102,14 @@ class Outbox:
         """Send a frame; `message_id` is 0 when it holds no message of the stream."""
         if self._closed:
             return
-        size = self._size + len(frame)
-        if self._frames and size > self._limit:
+        if self._frames and self._size + len(frame) > self._limit:
             self.flush()  # a turn may hold more than an outbox: the reader may be quick enough
-            size = self._size + len(frame)
-            if self._frames and size > self._limit:
+            if self._frames and self._size + len(frame) > self._limit:
                 self.close()
                 self._overflow()
                 return
         self._frames.append((frame, message_id))
-        self._size = size
+        self._size += len(frame)
         if not self._scheduled and not self._paused:
             self._scheduled = True
             self._turn.add(self)

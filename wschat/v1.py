@@ -258,20 +258,19 @@ def valid_client_id(text: str) -> bool:
 def decode_request(payload: bytes) -> Request:
     """Read what a client sent.  Raises `wire.Malformed`."""
     request = wire.decode(_requests, payload)
-    if type(request) is Submission:  # nearly all that need a look
-        for name in (request.header.client_id, request.header.follows):
-            if name and not valid_client_id(name):
-                raise wire.Malformed("A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -")
-    elif type(request) is not Ack:
-        for right, otherwise in _checks(request):
-            if not right:
-                raise wire.Malformed(otherwise)
+    for right, otherwise in _checks(request):
+        if not right:
+            raise wire.Malformed(otherwise)
     return request
 
 
 def _checks(request: Request) -> Iterator[tuple[bool, str]]:
     """What has to be so in a frame whose types are right, and what is said when it is not."""
-    if isinstance(request, Resume):
+    if isinstance(request, Submission):
+        names = filter(None, (request.header.client_id, request.header.follows))
+        well_named = all(map(valid_client_id, names))
+        yield well_named, "A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -"
+    elif isinstance(request, Resume):
         well_named = valid_client_id(request.session)
         yield well_named, "A session is 1 to 64 characters of A-Z a-z 0-9 . _ : -"
     elif isinstance(request, AskStatus):
@@ -312,16 +311,16 @@ def submitted(submission: Submission, sender: str, now: float) -> wire.Message:
 
 
 def _header(message: wire.Message, follows: str | None, sender_key: str | None) -> _Header:
-    kind = message.kind
+    plain = wire.header(message)
     return _Header(
-        message.sender,
-        message.topic,
-        kind.value,
-        True if kind is wire.Kind.BROADCAST else None,
-        message.timestamp,
-        message.signature,
-        message.encrypted_key,
-        message.encryption_nonce,
+        plain.sender,
+        plain.to,
+        plain.message_type,
+        plain.is_broadcast,
+        plain.timestamp,
+        plain.signature,
+        plain.encrypted_key,
+        plain.encryption_nonce,
         message.client_id,
         follows,
         message.envelope_signature,

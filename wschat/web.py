@@ -125,13 +125,14 @@ class Web:
 
     def _active_users(self, request: Request) -> Answer:
         """Anybody may ask, so what takes long for many users is made anew only now and then."""
-        age = self._wall() - self._listed_at
+        now = self._wall()
+        age = now - self._listed_at
         users = len(self._accounts.users)
         if users < _FEW_USERS or not 0 <= age < users * _LISTED_FOR:
             online = sorted(self._registry.users)
             offline = sorted(self._accounts.users.keys() - set(online))
             self._listed = msgspec.json.encode({"online": online, "offline": offline})
-            self._listed_at = self._wall()
+            self._listed_at = now
         return Answer(self._listed, content_type="application/json")
 
     def _exists(self, user_id: str) -> Answer:

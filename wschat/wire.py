@@ -164,7 +164,6 @@ _MEDIUM: Final = struct.Struct("!BBH").pack
 
 #: The kinds as they are written; a look into this costs less than into the enumeration.
 _KINDS: Final = frozenset(kind.value for kind in Kind)
-_DIRECT: Final = Kind.DIRECT.value
 
 _encoder = msgspec.json.Encoder()
 _submissions = msgspec.json.Decoder(_Submission)
@@ -232,8 +231,6 @@ def format_time(seconds: float) -> str:
 def _topic(header: Header) -> str:
     """Where a submission goes; its `message_type` may be absent or in the older spelling."""
     to = header.to or ""
-    if header.message_type == _DIRECT and not header.is_broadcast and valid_user_id(to):
-        return to  # as nearly all are
     named = header.message_type or (Kind.BROADCAST if header.is_broadcast else Kind.DIRECT)
     if named not in _KINDS:
         raise Malformed("Unknown message_type: direct, broadcast and server are known.")
