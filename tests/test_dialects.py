@@ -158,3 +158,39 @@ class RowsFileTests(OnFile, RowsTests):
 
 class RowsPostgreSQLTests(OnPostgreSQL, RowsTests):
     pass
+
+
+class PlacesTests(StoreTests):
+    """Many places in one commit."""
+
+    def test_many(self) -> None:
+        """However many statements that takes, all come forward, and none goes back."""
+        counts = (1, 49, 50, 51, 100, 123)
+        everybody = [f"u{n}" for n in range(max(counts))]
+        self.add_users(*everybody)
+        self.fill(2 * len(counts))
+        for position, count in enumerate(counts, 1):
+            users = everybody[:count]
+            for to in (2 * position, 2 * position - 1):
+                self.append(places={(user, name): to for user in users for name in (None, "s")})
+            self.assertEqual({self.cursor(user) for user in users}, {2 * position})
+            known = {self.start(user, "s").position for user in users}
+            self.assertEqual(known, {2 * position})
+        self.assertEqual(self.cursor("nobody"), 0)
+
+    def test_all_or_nothing(self) -> None:
+        """A place that cannot be saved, far behind, leaves all as they were."""
+        everybody = [f"u{n}" for n in range(60)]
+        self.add_users(*everybody)
+        self.fill(1)
+        places = {(user, None): 1 for user in everybody} | {("u59", None): cast(Any, object())}
+        self.failureResultOf(self.store.stream.append([], places, (), 1.0))
+        self.assertEqual({self.cursor(user) for user in everybody}, {0})
+
+
+class PlacesFileTests(OnFile, PlacesTests):
+    pass
+
+
+class PlacesPostgreSQLTests(OnPostgreSQL, PlacesTests):
+    pass

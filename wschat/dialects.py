@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
@@ -23,7 +23,7 @@ _WRITERS_LOCK: Final = 7_748_428
 #: How many values one statement is given: both databases have a bound, of 32766 and 65535.
 _PARAMETERS: Final = 10_000
 
-#: How many messages one statement stores in SQLite.
+#: How many messages one statement stores in SQLite, or how many cursors it moves.
 _ROWS: Final = 50
 
 _START: Final = str(statements.SELECT_START)
@@ -58,6 +58,11 @@ class Dialect(Protocol):
         self, connection: sa.Connection, batch: Sequence[wire.Message]
     ) -> dict[tuple[str, str | None], int]:
         """The ids of the messages with the senders and client ids of a batch."""
+
+    def move(
+        self, connection: sa.Connection, places: Mapping[tuple[str, str | None], int], now: float
+    ) -> None:
+        """Move cursors forward: of users, and of their sessions that have a name."""
 
     def load(self, text: Any) -> Any:
         """A text as it was before it was stored."""
@@ -159,6 +164,22 @@ class _SQL:
                 found.update({(sender, row.client_id): row.id for row in rows})
         return found
 
+    def move(
+        self, connection: sa.Connection, places: Mapping[tuple[str, str | None], int], now: float
+    ) -> None:
+        """Move cursors forward: of users, and of their sessions that have a name."""
+        users_to, sessions_to = [], []
+        for (user_id, name), position in places.items():
+            if name is None:
+                users_to.append({"user": user_id, "to": position})
+            else:
+                place = {"user": user_id, "name": name, "to": position, "now": now}
+                sessions_to.append(place)
+        if users_to:
+            connection.execute(statements.MOVE_CURSOR, users_to)
+        if sessions_to:
+            connection.execute(statements.MOVE_SESSION, sessions_to)
+
 
 class _SQLite(_SQL):
     """
@@ -225,6 +246,21 @@ class _SQLite(_SQL):
             inserted += driver.execute(self._inserts(len(part)), values).rowcount
         return inserted
 
+    def move(
+        self, connection: sa.Connection, places: Mapping[tuple[str, str | None], int], now: float
+    ) -> None:
+        """Move cursors forward: of users, and of their sessions that have a name."""
+        driver = _driver(connection)
+        users_to: list[tuple[Any, ...]] = []
+        sessions_to: list[tuple[Any, ...]] = []
+        for (user_id, name), position in places.items():
+            if name is None:
+                users_to.append((user_id, position))
+            else:
+                sessions_to.append((user_id, name, position, now))
+        _lumps(driver, _move_cursors, users_to)
+        _lumps(driver, _move_sessions, sessions_to)
+
     def disk_full(self, error: BaseException | None) -> bool:
         """Whether an error, SQLAlchemy's or the driver's, says that there is no room."""
         code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
@@ -245,6 +281,31 @@ def _tell(
         return driver.execute(statement, given or {})
     except sqlite3.Error as error:
         raise sa.exc.OperationalError(statement, None, error) from error
+
+
+def _lumps(
+    driver: sqlite3.Connection, statement: Callable[[int], str], rows: list[tuple[Any, ...]]
+) -> None:
+    """Give rows to a statement that takes several; what is left over, to one that takes one."""
+    whole = len(rows) - len(rows) % _ROWS
+    for at in range(0, whole, _ROWS):
+        values = [value for row in rows[at : at + _ROWS] for value in row]
+        driver.execute(statement(_ROWS), values)
+    driver.executemany(statement(1), rows[whole:])
+
+
+@functools.cache
+def _move_cursors(rows: int) -> str:
+    values = ", ".join(["(?, ?)"] * rows)
+    return (
+        f"UPDATE cursors SET position = place.column2 FROM (VALUES {values}) AS place"  # noqa: S608
+        " WHERE cursors.user_id = place.column1 AND cursors.position < place.column2"
+    )
+
+
+@functools.cache
+def _move_sessions(rows: int) -> str:
+    return statements.move_sessions(["(?, ?, ?, ?)"] * rows)
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:

@@ -7,7 +7,7 @@ What every commit says is in `wschat.dialects`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -54,13 +54,21 @@ SEE_USER: Final = (
 
 _this_session = (sessions.c.user_id == _user) & (sessions.c.name == sa.bindparam("session"))
 
-#: A session that is new is remembered with its first place.
-MOVE_SESSION: Final = sa.text(
-    "INSERT INTO sessions (user_id, name, position, seen_at) VALUES (:user, :name, :to, :now)"
+#: `{}` is for rows, each of a user, a name, a place and a time.
+_SESSION_MOVES: Final = (
+    "INSERT INTO sessions (user_id, name, position, seen_at) VALUES {}"
     " ON CONFLICT (user_id, name) DO UPDATE"
     " SET position = excluded.position, seen_at = excluded.seen_at"
     " WHERE sessions.position <= excluded.position"
 )
+
+
+def move_sessions(rows: Iterable[str]) -> str:
+    """Move sessions forward; one that is new is remembered with its first place."""
+    return _SESSION_MOVES.format(", ".join(rows))
+
+
+MOVE_SESSION: Final = sa.text(move_sessions(["(:user, :name, :to, :now)"]))
 
 _ranked = sa.select(
     sessions.c.user_id,

@@ -120,7 +120,7 @@ class Stream:
     ) -> Appended:
         with self._store.transaction() as connection:
             if places:
-                _move(connection, places, now)
+                self._store.dialect.move(connection, places, now)
             if not batch:
                 return Appended(range(0))
             return self._insert(connection, batch, away, now)
@@ -275,21 +275,3 @@ class Stream:
         with self._store.transaction() as connection:
             statements.remove(connection, ids)
         return Expired(len(ids), ids[-1], len(ids) == EXPIRY_BATCH)
-
-
-def _move(connection: sa.Connection, places: Mapping[Place, int], now: float) -> None:
-    """Move cursors forward."""
-    users_to = [
-        {"user": user_id, "to": position}
-        for (user_id, name), position in places.items()
-        if name is None
-    ]
-    sessions_to = [
-        {"user": user_id, "name": name, "to": position, "now": now}
-        for (user_id, name), position in places.items()
-        if name is not None
-    ]
-    if users_to:
-        connection.execute(statements.MOVE_CURSOR, users_to)
-    if sessions_to:
-        connection.execute(statements.MOVE_SESSION, sessions_to)
