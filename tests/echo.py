@@ -45,7 +45,7 @@ class Nobody:
         *,
         until: float,
     ) -> Session:
-        return Session(user_id, outbox.write, close, dialect, probe)
+        return Session(user_id, outbox, close, dialect, probe)
 
     def received(self, session: Session, payload: bytes) -> None:
         self.came.append(payload)

@@ -112,6 +112,18 @@ class MemoryStore(Store):
         self.users = Users(self)
 
 
+class Taken:
+    """The frames that a session was given, each with the id of its message."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[bytes, int]] = []
+
+    def write(self, frame: bytes, message_id: int) -> None:
+        self.frames.append((frame, message_id))
+
+    write_through = write
+
+
 def make_user(user_id: str, key: PrivateKey | None = None, created_at: float = NOW) -> User:
     """A user with a key."""
     key = key or PrivateKey.generate()

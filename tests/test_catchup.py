@@ -71,7 +71,7 @@ class CatchUpTests(SynchronousTestCase):
 
     def session(self, name: str | None = "phone") -> Session:
         dialect = wire.CLASSIC if name is None else v1.DIALECT
-        session = Session("bob", self.outbox.write, self.closed.append, dialect)
+        session = Session("bob", self.outbox, self.closed.append, dialect)
         session.name = name
         return session
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import NOW, MemoryStore, make_user
+from tests.support import NOW, MemoryStore, Taken, make_user
 from wschat import commits, v1
 from wschat.codes import ErrorCode, Refused
 from wschat.commits import Commits, storable
@@ -50,7 +50,7 @@ class CommitsCase(SynchronousTestCase):
         self.meters = Meters()
         #: What was told, in order.
         self.told: list[tuple[str, Any]] = []
-        self.session = Session("alice", lambda data, message_id: None, lambda code: None)
+        self.session = Session("alice", Taken(), lambda code: None)
         self.commits = self.make()
 
     def make(self, batch_bytes: int = 1000) -> Commits:

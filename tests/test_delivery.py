@@ -144,11 +144,11 @@ class CommitTests(ServerTests):
         """When one recipient cannot be written to, the others get the message."""
         (charlie,) = self.connect("charlie")
         (faulty,) = self.server.hub.registry.of("bob")
-        self.patch(faulty, "write", None)
+        self.patch(faulty, "outbox", None)
         self.alice.say("broadcast", "all")
         self.writer.release()
         self.server.turn()
-        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
         self.assertEqual(charlie.contents(), ["all"])
 
     def test_a_turn_of_many(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import make_message
+from tests.support import Taken, make_message
 from wschat import fanout, v1, wire
 from wschat.fanout import Fanout
 from wschat.hub import Session
@@ -17,17 +17,21 @@ class FanoutTests(SynchronousTestCase):
         self.got: dict[str, list[tuple[bytes, int]]] = {}
         self.sessions: list[Session] = []
         self.failures: list[int] = []
-        self.fanout = Fanout(lambda: list(self.sessions), self.failures.append)
+        self.fanout = Fanout(lambda: list(self.sessions), self.sessions_of, self.failures.append)
         self.next_id = 1
 
     def session(
         self, user_id: str, dialect: wire.Dialect = wire.CLASSIC, live: bool = True
     ) -> Session:
-        got = self.got[user_id] = []
-        session = Session(user_id, lambda *args: got.append(args), lambda code: None, dialect)
+        taken = Taken()
+        self.got[user_id] = taken.frames
+        session = Session(user_id, taken, lambda code: None, dialect)
         session.live = live
         self.sessions.append(session)
         return session
+
+    def sessions_of(self, user_id: str) -> list[Session]:
+        return [session for session in self.sessions if session.user_id == user_id]
 
     def say(self, sender: str, content: str) -> bytes:
         """Broadcast; the frame as classic clients get it."""
@@ -99,12 +103,15 @@ class FanoutTests(SynchronousTestCase):
 
     def test_faults(self) -> None:
         """One session's fault costs no other session anything."""
-        for user_id in ("alice", "bob"):
 
-            def broken(frame: bytes, message_id: int) -> None:
+        class Broken:
+            def write(self, frame: bytes, message_id: int) -> None:
                 raise ZeroDivisionError
 
-            self.sessions.append(Session(user_id, broken, lambda code: None))
+            write_through = write
+
+        for user_id in ("alice", "bob"):
+            self.sessions.append(Session(user_id, Broken(), lambda code: None))
             self.sessions[-1].live = True
         self.session("charlie")
         one, two = self.say("bob", "1"), self.say("bot", "2")

@@ -6,6 +6,7 @@ import contextlib
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import Taken
 from wschat.codes import ErrorCode, Refused
 from wschat.hub import Hub, Registry, Session
 from wschat.wire import Message
@@ -13,7 +14,7 @@ from wschat.wire import Message
 
 def make_session(user_id: str) -> Session:
     """A session that nobody reads."""
-    return Session(user_id, lambda data, message_id: None, lambda code: None)
+    return Session(user_id, Taken(), lambda code: None)
 
 
 class RegistryTests(SynchronousTestCase):

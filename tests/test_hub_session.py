@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import Taken
 from wschat.codes import CloseCode
 from wschat.hub import HELD_ANSWERS, HELD_BYTES, REMEMBERED_REFUSALS, Session
 from wschat.v1 import DIALECT
@@ -27,11 +28,10 @@ class Peer:
     """A session, and what was written to it."""
 
     def __init__(self, user_id: str = "alice", position: int = 0, live: bool = True) -> None:
-        self.written: list[tuple[bytes, int]] = []
+        taken = Taken()
+        self.written = taken.frames
         self.closed: list[CloseCode] = []
-        self.session = Session(
-            user_id, lambda *written: self.written.append(written), self.closed.append
-        )
+        self.session = Session(user_id, taken, self.closed.append)
         self.session.position = position
         self.session.live = live
 
@@ -69,7 +69,7 @@ class SessionTests(SynchronousTestCase):
     def test_dialect(self) -> None:
         """A session is written to as a classic client, unless it is known to be another."""
         self.assertIs(Peer().session.dialect, CLASSIC)
-        session = Session("alice", lambda data, message_id: None, lambda code: None, DIALECT)
+        session = Session("alice", Taken(), lambda code: None, DIALECT)
         self.assertIs(session.dialect, DIALECT)
 
     def test_probe(self) -> None:

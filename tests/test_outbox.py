@@ -54,6 +54,41 @@ class OutboxTests(SynchronousTestCase):
         self.assertIs(self.written[0], frame)
         self.assertEqual((self.outbox.position, self.outbox.size), (7, 0))
 
+    def test_write_through(self) -> None:
+        """A frame is written at once, as it is, where nothing waits before it."""
+        frame = bytes(range(100))
+        self.outbox.write_through(frame, 7)
+        self.outbox.write_through(b"b", 8)
+        self.assertEqual(self.written, [frame, b"b"])
+        self.assertIs(self.written[0], frame)
+        self.assertEqual((self.outbox.position, self.outbox.size), (8, 0))
+        self.outbox.write_through(b"no message", 0)
+        self.assertEqual(self.outbox.position, 8)
+
+    def test_write_through_in_order(self) -> None:
+        """… and waits for its turn behind what waits, and while the transport has enough."""
+        self.outbox.write(b"a", 1)
+        self.outbox.write_through(b"b", 2)
+        self.assertEqual((self.written, self.outbox.position), ([], 0))
+        self.end_turn()
+        self.outbox.pauseProducing()
+        self.outbox.write_through(b"c", 3)
+        self.end_turn()
+        self.assertEqual((self.written, self.outbox.position), ([b"ab"], 2))
+        self.outbox.resumeProducing()
+        self.assertEqual((self.written, self.outbox.position), ([b"ab", b"c"], 3))
+
+    def test_write_through_overflow(self) -> None:
+        """… and counts to the limit when it waits; nothing goes to one that is closed."""
+        self.outbox.pauseProducing()
+        self.outbox.write_through(b"x" * LIMIT, 1)
+        self.outbox.write_through(b"y", 2)
+        self.assertEqual(self.overflows, 1)
+        self.outbox.resumeProducing()
+        self.outbox.write_through(b"z", 3)
+        self.end_turn()
+        self.assertEqual(self.written, [])
+
     def test_next_turn(self) -> None:
         """What comes in the next turn is the next write."""
         self.outbox.write(b"a", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -55,19 +56,20 @@ class DiskFullTests(StoreTests):
     def setUp(self) -> None:
         super().setUp()
         self.pages = 1_000_000
-        sa.event.listen(self.store.engine, "begin", self._bound)
+        sa.event.listen(self.store.engine, "checkout", self._bound)
 
-    def _bound(self, connection: sa.Connection) -> None:
-        if connection.engine.dialect.name == "sqlite":  # it holds for a connection
-            driver: Any = connection.connection.driver_connection
+    def _bound(self, driver: Any, _record: object, _pooled: object) -> None:
+        if isinstance(driver, sqlite3.Connection):  # it holds for a connection
             driver.execute(f"PRAGMA max_page_count={self.pages}")
 
     def fill_disk(self) -> None:
         with self.store.engine.connect() as connection:
             self.pages = 2 + connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        self.store.dialect.close()  # the next transaction has the bound
 
     def empty_disk(self) -> None:
         self.pages = 1_000_000
+        self.store.dialect.close()
 
     def test_full_and_room_again(self) -> None:
         """Without room nothing of a batch is stored, and it is said; then the store goes on."""

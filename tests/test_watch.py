@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import NOW, MemoryStore, make_user
+from tests.support import NOW, MemoryStore, Taken, make_user
 from wschat.accounts import Accounts
 from wschat.administration import Administration
 from wschat.codes import CloseCode
@@ -33,7 +33,7 @@ class WatchTests(SynchronousTestCase):
         def close(code: CloseCode) -> None:
             self.closed.append((user_id, code))
 
-        self.registry.add(Session(user_id, lambda frame, message_id: None, close))
+        self.registry.add(Session(user_id, Taken(), close))
 
     def test_nothing(self) -> None:
         """Nothing happens when nothing was changed."""

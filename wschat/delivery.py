@@ -63,7 +63,7 @@ class Delivery:
             self._failing = False
         index = 0
         registry = self._hub.registry
-        fanout = Fanout(lambda: registry.subscribers(wire.BROADCAST), _undelivered)
+        fanout = Fanout(lambda: registry.subscribers(wire.BROADCAST), registry.of, _undelivered)
         for session, work in batch:
             try:
                 if not isinstance(work, wire.Message):

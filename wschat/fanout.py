@@ -26,12 +26,16 @@ class Fanout:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[Session]], failed: Callable[[int], None]
+        self,
+        sessions: Callable[[], Iterable[Session]],
+        sessions_of: Callable[[str], Iterable[Session]],
+        failed: Callable[[int], None],
     ) -> None:
-        """`sessions` gives all that listen to broadcasts."""
+        """`sessions` gives all that listen to broadcasts, `sessions_of` those of a user."""
         #: How many messages sessions were given, all counted.
         self.deliveries = 0
         self._sessions = sessions
+        self._sessions_of = sessions_of
         self._failed = failed
         self._messages: list[wire.Message] = []
         self._senders: set[str] = set()
@@ -53,11 +57,13 @@ class Fanout:
         if not self._messages:
             return
         first, last = self._messages[0].id, self._messages[-1].id
-        senders, given = self._senders, self._given
+        given = self._given
+        for user_id in self._senders:  # nobody gets their own
+            for session in self._sessions_of(user_id):
+                given.setdefault(session, 0)
         joined: dict[wire.Dialect, list[tuple[bytes, int]]] = {}
         for session in self._sessions():  # for thousands: as little as can be is done for each
-            apart = session.user_id in senders or session in given
-            if apart or not session.live or session.position >= first:
+            if session in given or not session.live or session.position >= first:
                 self._give(session)
                 continue
             pieces = joined.get(session.dialect)
@@ -66,7 +72,7 @@ class Fanout:
             session.position = last
             try:
                 for piece, message_id in pieces:
-                    session.write(piece, message_id)
+                    session.outbox.write_through(piece, message_id)
                 self.deliveries += len(self._messages)
             except Exception:
                 self._failed(last)

@@ -2,13 +2,14 @@
 Who is connected, and where a message goes.
 
 Pure: no clock, no I/O, no Twisted, no wire format.  A session is handed in
-with a callable that takes encoded frames; the hub never looks inside one.
+with what takes its encoded frames; the hub never looks inside one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator
+from typing import Protocol
 
 from wschat import wire
 from wschat.codes import CloseCode, ErrorCode, Refused
@@ -22,6 +23,16 @@ REMEMBERED_REFUSALS = 1000
 
 #: Bytes held for one session while it catches up; past that it reads the store again.
 HELD_BYTES = 256 * 1024
+
+
+class Frames(Protocol):
+    """Takes the frames for one peer, each with the id of its message (0: not of the stream)."""
+
+    def write(self, frame: bytes, message_id: int) -> None:
+        """Send a frame, with all others of this turn."""
+
+    def write_through(self, frame: bytes, message_id: int) -> None:
+        """Send a frame at once, unless something waits before it."""
 
 
 class Session:
@@ -46,25 +57,21 @@ class Session:
         "dialect",
         "live",
         "name",
+        "outbox",
         "position",
         "probe",
         "user_id",
-        "write",
     )
 
     def __init__(
         self,
         user_id: str,
-        write: Callable[[bytes, int], None],
+        outbox: Frames,
         close: Callable[[CloseCode], None],
         dialect: wire.Dialect = wire.CLASSIC,
         probe: Callable[[Callable[[], None]], None] = lambda answered: answered(),
     ) -> None:
-        """
-        `write` takes a frame and the id of its message (0: not from the stream).
-
-        `probe` calls back when the peer has shown that it is there.
-        """
+        """`probe` calls back when the peer has shown that it is there."""
         self.user_id = user_id
         self.name: str | None = None
         self.dialect = dialect
@@ -73,8 +80,8 @@ class Session:
         self.position = 0
         self.confirmed = 0
         self.live = False
-        #: Takes a frame and the id of its message; `deliver` says to whom it may go.
-        self.write = write
+        #: Where frames go; `deliver` says which may.
+        self.outbox = outbox
         self._held: list[tuple[bytes, int]] = []
         self._held_bytes = 0
         self._overflowed = False
@@ -83,12 +90,12 @@ class Session:
 
     def send(self, frame: bytes) -> None:
         """Send what is not part of the stream, at once: an error."""
-        self.write(frame, 0)
+        self.outbox.write(frame, 0)
 
     def answer(self, frame: bytes) -> None:
         """Send what a user asked for: after all that came before, what they missed included."""
         if self.live or len(self._answers) >= HELD_ANSWERS:
-            self.write(frame, 0)
+            self.outbox.write(frame, 0)
         else:
             self._answers.append(frame)
 
@@ -98,7 +105,7 @@ class Session:
             return
         if self.live:
             self.position = message_id
-            self.write(frame, message_id)
+            self.outbox.write(frame, message_id)
         elif self._held_bytes + len(frame) <= HELD_BYTES and not self._overflowed:
             self._held.append((frame, message_id))
             self._held_bytes += len(frame)
@@ -108,7 +115,7 @@ class Session:
     def replay(self, frame: bytes, message_id: int) -> None:
         """Send a message that the store had kept."""
         self.position = message_id
-        self.write(frame, message_id)
+        self.outbox.write(frame, message_id)
 
     def confirm(self, position: int) -> bool:
         """All up to `position` was handled; False when that says nothing new, or cannot be."""

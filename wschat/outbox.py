@@ -114,6 +114,14 @@ class Outbox:
             self._scheduled = True
             self._turn.add(self)
 
+    def write_through(self, frame: bytes, message_id: int) -> None:
+        """Send a frame at once, unless something waits before it: then as `write`."""
+        if self._size or self._paused or self._closed:
+            self.write(frame, message_id)
+            return
+        self.position = max(self.position, message_id)
+        self._write(frame)
+
     def flush(self) -> None:
         """Give the transport what waits, as far as it takes it."""
         self._scheduled = False

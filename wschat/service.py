@@ -189,7 +189,7 @@ class ChatService(Service):
 
         Their token is good `until` then, in seconds since the epoch.
         """
-        session = Session(user_id, outbox.write, close, dialect, probe)
+        session = Session(user_id, outbox, close, dialect, probe)
         if user_id not in self.hub.registry:
             self._attendance.came(user_id)
         self.hub.registry.add(session)
