@@ -14,7 +14,7 @@ from benchmarks import machine, report
 from benchmarks.cache import CACHE, Cache, InUse, Missing
 from benchmarks.load import LoadFailed
 from benchmarks.plan import FULL, QUICK, WORKS, Cell, Plan
-from benchmarks.results import Measurement, Results
+from benchmarks.results import Measurement, Results, medians
 from benchmarks.servers import (
     Autobahn,
     Floor,
@@ -27,7 +27,7 @@ from benchmarks.servers import (
     StartFailed,
     Uws,
 )
-from benchmarks.targets import WSCHAT
+from benchmarks.targets import MANY, USUAL, WSCHAT
 from benchmarks.wschat_server import Wschat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -42,6 +42,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--works", help=f"only these, of {', '.join(WORKS)}; or none")
     parser.add_argument("--sizes", help="numbers of connections, such as 100,1000")
     parser.add_argument("--seconds", type=float, help="how long each measurement takes")
+    parser.add_argument(
+        "--rounds", type=int, help="how often what varies most is measured; the median counts"
+    )
     names = ", ".join(peer.name for peer in PEERS)
     parser.add_argument("--peers", help=f"only these, with commas between: {names}; or none")
     parser.add_argument(
@@ -63,6 +66,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         sizes=tuple(sorted({int(size) for size in _parts(arguments.sizes)})) or plan.sizes,
         works=tuple(_parts(arguments.works)) or plan.works,
         seconds=arguments.seconds or plan.seconds,
+        rounds=arguments.rounds or plan.rounds,
     )
 
 
@@ -88,7 +92,7 @@ def _say(text: str) -> None:
 def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
     processors = machine.Processors()
     results = Results(conditions=machine.conditions(processors, cache.directory))
-    results.conditions["measured"] = f"{plan.seconds:g} s each, after {plan.warm:g} s of warm-up"
+    results.conditions["measured"] = _how_long(plan)
     results.conditions["date"] = time.strftime("%Y-%m-%d")
     limit = machine.raise_file_limit() - _SPARE_FILES
     present = []
@@ -100,12 +104,12 @@ def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
         except (Missing, StartFailed) as error:
             results.missing[server.label] = str(error)
             _say(f"{server.label}: not measured: {error}")
-    for size in plan.sizes:
+    for size, part in plan.cells():
         if size + plan.extra > limit:
             results.missing[f"{size} connections"] = f"at most {limit + _SPARE_FILES} open files"
             continue
         for server in present:
-            cell = Cell(server, size, plan, cache, processors)
+            cell = Cell(server, size, part, cache, processors)
             try:
                 for measurement in cell.measure():
                     results.measurements.append(measurement)
@@ -113,7 +117,16 @@ def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
             except (Missing, StartFailed, LoadFailed) as error:
                 results.missing[f"{server.label}, {size} connections"] = str(error)
                 _say(f"{server.label}, {size} connections: not measured: {error}")
+    results.measurements = medians(results.measurements)
     return results
+
+
+def _how_long(plan: Plan) -> str:
+    said = f"{plan.seconds:g} s each, after {plan.warm:g} s of warm-up"
+    if plan.rounds > 1:
+        said += f"; connecting and paced broadcasts at {USUAL:,} and {MANY:,}: medians of "
+        said += f"{plan.rounds} rounds"
+    return said
 
 
 def _line(results: Results, measurement: Measurement) -> str:
@@ -138,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.save(cache.directory / "results.json")
     print(report.text(results))
     if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
         report.write(results, options.output)
     return 0
 

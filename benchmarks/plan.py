@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from benchmarks.load import LOAD_SOURCES, Load
 from benchmarks.machine import Processors, family, memory, waited
 from benchmarks.results import Measurement
 from benchmarks.servers import Running, Server
+from benchmarks.targets import MANY, USUAL
 
 #: Deliveries a second in paced broadcasts, about: 20 broadcasts a second to 300.
 _PACED_DELIVERIES: Final = 6000
@@ -51,14 +52,26 @@ class Plan:
     extra: int
     #: Which of the kinds of sending; connecting is always measured.
     works: tuple[str, ...] = WORKS
+    #: How often connecting and paced broadcasts are measured, at those of the sizes that have
+    #: targets: what leaves a processor idle differs by half from one minute to the next.
+    rounds: int = 1
 
     @property
     def users(self) -> int:
         return max(self.sizes) + self.extra
 
+    def cells(self) -> Iterator[tuple[int, Plan]]:
+        """A size, and what is done with each server at it; again, as often as there are rounds."""
+        for size in self.sizes:
+            yield size, self
+        if "paced" in self.works:
+            again = replace(self, works=("paced",))
+            for _ in range(1, self.rounds):
+                yield from ((size, again) for size in self.sizes if size in (USUAL, MANY))
 
-FULL: Final = Plan(sizes=(100, 300, 1000, 5000), seconds=4, warm=1, settle=2, extra=500)
-QUICK: Final = Plan(sizes=(300,), seconds=1.5, warm=0.5, settle=1, extra=200)
+
+FULL: Final = Plan(sizes=(100, USUAL, 1000, MANY), seconds=4, warm=1, settle=2, extra=500, rounds=3)
+QUICK: Final = Plan(sizes=(USUAL,), seconds=1.5, warm=0.5, settle=1, extra=200)
 
 #: After so many seconds a load ends, whatever it is doing.
 _LIFETIME: Final = 300

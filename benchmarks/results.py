@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,31 @@ class Measurement:
     def disturbed(self) -> bool:
         """Whether other programs took processor time that was needed here."""
         return self.values.get("kept", 0) > KEPT_LIMIT
+
+
+def medians(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """
+    One measurement for each server, work and number of connections, where it was repeated.
+
+    Each of its values is the median of those without a fault; with faults
+    alone it is the first.
+    """
+    repeated: dict[tuple[str, str, int], list[Measurement]] = {}
+    for measured in measurements:
+        key = (measured.server, measured.work, measured.connections)
+        repeated.setdefault(key, []).append(measured)
+    return [_median(group) for group in repeated.values()]
+
+
+def _median(group: list[Measurement]) -> Measurement:
+    sound = [measured for measured in group if not measured.fault]
+    if not sound:
+        return group[0]
+    values = {
+        key: statistics.median(m.values[key] for m in sound if key in m.values)
+        for key in sound[0].values
+    }
+    return replace(sound[0], values=values)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,8 +18,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from benchmarks import machine, plots, report, targets
 from benchmarks.cache import Cache, InUse, Missing
-from benchmarks.plan import WORKS
-from benchmarks.results import Measurement, Results
+from benchmarks.plan import FULL, QUICK, WORKS
+from benchmarks.results import Measurement, Results, medians
 from tests.endtoend import ROOT, run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -90,6 +91,40 @@ class ResultsTests(SynchronousTestCase):
         """The load is the limit when it had hardly any time left."""
         self.assertTrue(measured("nats", "flood", 300, load=0.95).load_limited)
         self.assertFalse(measured("nats", "flood", 300, load=0.85).load_limited)
+
+
+class RoundsTests(SynchronousTestCase):
+    """What is measured again, and what counts then."""
+
+    def test_median(self) -> None:
+        """Of what was repeated, each value is the median; what was not, stays as it is."""
+        repeated = [
+            measured("nats", "paced", 300, cpu=cpu, p99=p99)
+            for cpu, p99 in ((9, 2), (5, 3), (6, 1))
+        ]
+        alone = measured("nats", "flood", 300, rate=5)
+        self.assertEqual(
+            medians([repeated[0], alone, *repeated[1:]]),
+            [measured("nats", "paced", 300, cpu=6, p99=2), alone],
+        )
+
+    def test_faults(self) -> None:
+        """A measurement with a fault counts only where there is no other."""
+        faulty, sound = measured("nats", "paced", 300, cpu=1), measured("nats", "paced", 300, cpu=5)
+        faulty.fault = "3 not delivered"
+        self.assertEqual(medians([faulty, sound]), [sound])
+        self.assertEqual(medians([faulty, faulty]), [faulty])
+
+    def test_cells(self) -> None:
+        """All is done once; what leaves a processor idle, and has a target, thrice."""
+        again = replace(FULL, works=("paced",))
+        self.assertEqual(
+            list(FULL.cells()),
+            [(size, FULL) for size in FULL.sizes] + 2 * [(300, again), (5000, again)],
+        )
+        self.assertEqual(list(QUICK.cells()), [(300, QUICK)])
+        flood = replace(FULL, works=("flood",))
+        self.assertEqual(list(flood.cells()), [(size, flood) for size in FULL.sizes])
 
 
 class TargetTests(SynchronousTestCase):
@@ -292,5 +327,7 @@ class RunTests(TestCase):
         """A run that was saved is reported again, without measuring."""
         saved = Path(self.mktemp())
         some_results(measured("nats", "flood", 300, rate=5.0)).save(saved)
-        done = await self.bench(f"--results={saved.absolute()}")
+        output = Path(self.mktemp()).absolute() / "new"
+        done = await self.bench(f"--results={saved.absolute()}", f"--output={output}")
         self.assertIn("| 300 | nats-server | 5 |", done.stdout)
+        self.assertIn("| 300 | nats-server | 5 |", (output / "benchmark.md").read_text("utf-8"))
