@@ -21,7 +21,7 @@ from tests.stores import (
     postgresql_engine,
 )
 from tests.support import NOW, MemoryStore, make_message, make_user
-from wschat import database, store
+from wschat import database, statements, store
 from wschat.identity import User
 from wschat.stream import Appended, Start, Stream
 from wschat.users import UserExists, Users
@@ -88,6 +88,18 @@ class DiskFullTests(StoreTests):
         self.assertEqual(self.cursor("bob"), 1)
         self.assertEqual(len(self.contents("bob")), 5)
 
+    def test_a_few_messages_alone(self) -> None:
+        """Nor of a batch that a single statement stores."""
+        self.fill(1)
+        self.fill_disk()
+        big = [named(str(n), "x" * 30_000) for n in range(3)]
+        failed = self.store.stream.append(big, {}, (), NOW)
+        self.failureResultOf(failed, store.DiskFull)
+        self.assertEqual(self.contents("bob"), ["0"])
+        self.empty_disk()
+        self.assertEqual(self.append(*big).repeats, ())
+        self.assertEqual(len(self.contents("bob")), 4)
+
     def test_registration(self) -> None:
         """Without room nobody is registered, and it is said; with room they are."""
         bob = User("bob", "Bob" * 20_000, make_user("bob").public_key, None, NOW)
@@ -136,6 +148,18 @@ class ReopenedFileTests(OnFile):
         self.assertEqual(self.contents("bob"), ["hello"])
         appended = self.append(named("x"), named("y"))
         self.assertEqual((list(appended.ids), set(appended.repeats)), ([1, 3], {0}))
+
+    def test_after_a_gap(self) -> None:
+        """Ids go on after those that are gone: also where the database only remembers them."""
+        with self.store.engine.begin() as connection:
+            row = {"topic": "server", "through": 1000}
+            connection.execute(statements.UPSERT_EXPIRED, row)
+        self.assertEqual(self.fill(2), [1001, 1002])
+        self.store.close()
+        self.store = MemoryStore(engine(self, self.store.engine.url))
+        with self.store.engine.begin() as connection:
+            connection.execute(statements.UPSERT_EXPIRED, row | {"through": 2000})
+        self.assertEqual(self.fill(2), [2001, 2002])
 
 
 class ReopenedPostgreSQLTests(OnPostgreSQL, ReopenedFileTests):

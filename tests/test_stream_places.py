@@ -330,7 +330,8 @@ class ExpiryTests(StoreTests):
         self.expire(NOW)
         self.assertEqual(list(self.append(named("x")).ids), [1])
         self.expire(NOW + 1)
-        self.assertEqual(list(self.append(named("x")).ids), [2])
+        (again,) = self.append(named("x")).ids
+        self.assertGreater(again, 1)
 
     def test_own_broadcasts(self) -> None:
         """Nobody waits for the sender of a broadcast, who never has it."""

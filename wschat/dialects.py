@@ -28,31 +28,47 @@ _ROWS: Final = 50
 
 _START: Final = str(statements.SELECT_START)
 
+#: What all messages have, but for the id.
 _COLUMNS: Final = (
-    "id, topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
+    "topic, sender, timestamp, content, signature, encrypted_key, encryption_nonce,"
     " stored_at, client_id, envelope_signature, sender_key"
+)
+
+_INSERT_MESSAGE: Final = (
+    f"INSERT INTO messages (id, {_COLUMNS}) VALUES (%s{', %s' * 11}) ON CONFLICT DO NOTHING"  # noqa: S608
+)
+
+#: The last messages that were stored, the newest first.
+_SELECT_LAST: Final = (
+    "SELECT id, sender, client_id FROM messages WHERE id <= ? ORDER BY id DESC LIMIT ?"
 )
 
 
 class Dialect(Protocol):
     """What SQLite and PostgreSQL do differently."""
 
-    def transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """Be the only writer until the transaction ends, so that ids appear in their order."""
+    #: How many messages can be stored in a transaction of a single statement.
+    at_once: int
+
+    def transaction(
+        self, *, single: bool = False
+    ) -> contextlib.AbstractContextManager[sa.Connection]:
+        """
+        Be the only writer until the transaction ends, so that ids appear in their order.
+
+        With `single`, one statement is all that writes in it.
+        """
 
     def close(self) -> None:
         """Let go of what is held between transactions."""
-
-    def head(self, connection: sa.Connection) -> int:
-        """The newest message there is, or was."""
 
     def start(self, user_id: str, session: str | None) -> Sequence[Any]:
         """The columns of `SELECT_START`."""
 
     def insert(
-        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
-    ) -> int:
-        """Store messages under ids, but for those whose client id is known; how many it were."""
+        self, connection: sa.Connection, batch: Sequence[wire.Message], now: float
+    ) -> Sequence[int]:
+        """Store messages; the id of each, and 0 of those whose client id was there before."""
 
     def first_ids(
         self, connection: sa.Connection, batch: Sequence[wire.Message]
@@ -78,31 +94,19 @@ class Dialect(Protocol):
 
 
 class _SQL:
-    """What both say alike, with the parameters' mark that each driver wants."""
-
-    mark = "?"
+    """What both say alike."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._row = f"({', '.join([self.mark] * 12)})"
 
     def close(self) -> None:
         """Let go of what is held between transactions."""
-
-    def head(self, connection: sa.Connection) -> int:
-        """The newest message there is, or was."""
-        return statements.head(connection)
 
     def start(self, user_id: str, session: str | None) -> Sequence[Any]:
         """The columns of `SELECT_START`."""
         with self._engine.connect() as connection:
             given = {"user": user_id, "session": session}
             return connection.execute(statements.SELECT_START, given).one()
-
-    def _insert(self, rows: int = 1) -> str:
-        """The statement that stores so many messages."""
-        values = ", ".join([self._row] * rows)
-        return f"INSERT INTO messages ({_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608  # constants
 
     def store(self, text: str | None) -> str | None:
         """A text as it is stored."""
@@ -112,11 +116,10 @@ class _SQL:
         """A text as it was before it was stored."""
         return text
 
-    def _values(self, message: wire.Message, message_id: int, now: float) -> tuple[Any, ...]:
-        """A message as the values of a row."""
+    def _values(self, message: wire.Message, now: float) -> tuple[Any, ...]:
+        """A message as the values of a row, but for its id."""
         store = self.store
         return (
-            message_id,
             message.topic,
             message.sender,
             message.timestamp,
@@ -189,26 +192,31 @@ class _SQLite(_SQL):
     be: each time it lets go of the interpreter, and has to wait for it.
     """
 
+    at_once = _ROWS
+
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine)
         self._connection: sa.Connection | None = None
-        self._inserts = functools.cache(self._insert)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, single: bool = False) -> Iterator[sa.Connection]:
         """
         Be the only writer until the transaction ends, so that ids appear in their order.
 
-        It ends with the block: nothing in it may commit or roll back.
+        It ends with the block: nothing in it may commit or roll back.  A
+        `single` statement is a transaction by itself.
         """
-        if self._connection is None:
-            self._connection = self._engine.connect().execution_options(begun=True)
-        connection = self._connection
         try:
+            if self._connection is None:
+                self._connection = self._engine.connect().execution_options(begun=True)
+                _go_on(_driver(self._connection))
+            connection = self._connection
             driver = _driver(connection)
-            _tell(driver, "BEGIN IMMEDIATE")
+            if not single:
+                _tell(driver, "BEGIN IMMEDIATE")
             yield connection
-            _tell(driver, "COMMIT")
+            if not single:
+                _tell(driver, "COMMIT")
             if connection.in_transaction():  # SQLAlchemy's own account of it
                 connection.rollback()
         except BaseException:
@@ -221,10 +229,6 @@ class _SQLite(_SQL):
         if connection is not None:
             connection.close()
 
-    def head(self, connection: sa.Connection) -> int:
-        """The newest message there is, or was."""
-        return statements.newest(*_driver(connection).execute(statements.SELECT_HEAD).fetchone())
-
     def start(self, user_id: str, session: str | None) -> Sequence[Any]:
         """The columns of `SELECT_START`, without a transaction: it is one statement."""
         pooled = self._engine.raw_connection()
@@ -236,15 +240,30 @@ class _SQLite(_SQL):
             pooled.close()
 
     def insert(
-        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
-    ) -> int:
-        """Store messages under ids, but for those whose client id is known; how many it were."""
-        driver, inserted = _driver(connection), 0
-        for at in range(0, len(rows), _ROWS):
-            part = rows[at : at + _ROWS]
-            values = [value for row in part for value in self._values(*row, now)]
-            inserted += driver.execute(self._inserts(len(part)), values).rowcount
-        return inserted
+        self, connection: sa.Connection, batch: Sequence[wire.Message], now: float
+    ) -> Sequence[int]:
+        """Store messages; the id of each, and 0 of those whose client id was there before."""
+        driver = _driver(connection)
+        if 0 < len(batch) <= _ROWS:
+            return self._insert(driver, batch, now)
+        parts = (batch[at : at + _ROWS] for at in range(0, len(batch), _ROWS))
+        return [message_id for part in parts for message_id in self._insert(driver, part, now)]
+
+    def _insert(
+        self, driver: sqlite3.Connection, part: Sequence[wire.Message], now: float
+    ) -> Sequence[int]:
+        values = [value for message in part for value in self._values(message, now)]
+        done = driver.execute(_insert_messages(len(part)), values)
+        count, last = done.rowcount, done.lastrowid or 0
+        if count == len(part):
+            return range(last + 1 - count, last + 1)
+        # Of those that were stored the ids ascend, with gaps where the others are.
+        stored = driver.execute(_SELECT_LAST, (last, count)).fetchall()
+        ids = []
+        for message in part:
+            fresh = stored and stored[-1][1:] == (message.sender, message.client_id)
+            ids.append(stored.pop()[0] if fresh else 0)
+        return ids
 
     def move(
         self, connection: sa.Connection, places: Mapping[tuple[str, str | None], int], now: float
@@ -283,6 +302,17 @@ def _tell(
         raise sa.exc.OperationalError(statement, None, error) from error
 
 
+def _go_on(driver: sqlite3.Connection) -> None:
+    """See that the next id is after all that there are, or were: a restored database has a gap."""
+    head = statements.newest(*_tell(driver, statements.SELECT_HEAD).fetchone())
+    given = _tell(driver, "SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    if head > (given[0] if given else 0):
+        _tell(driver, "BEGIN IMMEDIATE")
+        _tell(driver, "DELETE FROM sqlite_sequence WHERE name = 'messages'")
+        _tell(driver, f"INSERT INTO sqlite_sequence (name, seq) VALUES ('messages', {head:d})")  # noqa: S608
+        _tell(driver, "COMMIT")
+
+
 def _lumps(
     driver: sqlite3.Connection, statement: Callable[[int], str], rows: list[tuple[Any, ...]]
 ) -> None:
@@ -292,6 +322,13 @@ def _lumps(
         values = [value for row in rows[at : at + _ROWS] for value in row]
         driver.execute(statement(_ROWS), values)
     driver.executemany(statement(1), rows[whole:])
+
+
+@functools.cache
+def _insert_messages(rows: int) -> str:
+    columns = _COLUMNS.count(",") + 1
+    values = ", ".join([f"({', '.join(['?'] * columns)})"] * rows)
+    return f"INSERT INTO messages ({_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 @functools.cache
@@ -322,21 +359,34 @@ _ESCAPE: Final = "\ue000"
 class _PostgreSQL(_SQL):
     """PostgreSQL: many may write, and a text cannot hold U+0000."""
 
-    mark = "%s"
+    at_once = 0  # the lock is a statement as well
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, single: bool = False) -> Iterator[sa.Connection]:
         """Be the only writer until the transaction ends: wait until no other server writes."""
         with self._engine.begin() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITERS_LOCK,))
             yield connection
 
     def insert(
-        self, connection: sa.Connection, rows: Sequence[tuple[wire.Message, int]], now: float
-    ) -> int:
-        """Store messages under ids, but for those whose client id is known; how many it were."""
-        values = [self._values(*row, now) for row in rows]
-        return connection.exec_driver_sql(self._insert(), values).rowcount
+        self, connection: sa.Connection, batch: Sequence[wire.Message], now: float
+    ) -> Sequence[int]:
+        """Store messages; the id of each, and 0 of those whose client id was there before."""
+        if not batch:
+            return ()
+        head = statements.head(connection)
+        ids = range(head + 1, head + 1 + len(batch))
+        rows = [
+            (message_id, *self._values(message, now))
+            for message_id, message in zip(ids, batch, strict=True)
+        ]
+        if connection.exec_driver_sql(_INSERT_MESSAGE, rows).rowcount == len(batch):
+            return ids
+        first = self.first_ids(connection, batch)  # whose id is another was there before
+        return [
+            message_id * (first.get((message.sender, message.client_id), message_id) == message_id)
+            for message_id, message in zip(ids, batch, strict=True)
+        ]
 
     def store(self, text: str | None) -> str | None:
         """U+0000 as an escape, and the escape as another."""

@@ -50,10 +50,14 @@ class Store:
         self._engine = engine
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction of the only writer.  Raises `DiskFull` when there is no room for it."""
+    def transaction(self, *, single: bool = False) -> Iterator[sa.Connection]:
+        """
+        A transaction of the only writer, for one statement that writes when it is `single`.
+
+        Raises `DiskFull` when there is no room for it.
+        """
         try:
-            with self.dialect.transaction() as connection:
+            with self.dialect.transaction(single=single) as connection:
                 yield connection
         except Exception as error:
             if self.dialect.disk_full(error):

@@ -118,7 +118,8 @@ class Stream:
         away: frozenset[str],
         now: float,
     ) -> Appended:
-        with self._store.transaction() as connection:
+        single = not (places or away) and len(batch) <= self._store.dialect.at_once
+        with self._store.transaction(single=single) as connection:
             if places:
                 self._store.dialect.move(connection, places, now)
             if not batch:
@@ -132,30 +133,27 @@ class Stream:
         away: frozenset[str],
         now: float,
     ) -> Appended:
-        head = self._store.dialect.head(connection)
+        dialect = self._store.dialect
         full, held_up = self._without_room(connection, batch, away, ())
         if full:  # what is sent again takes no room
-            known = self._store.dialect.first_ids(connection, batch)
+            known = dialect.first_ids(connection, batch)
             full, held_up = self._without_room(connection, batch, away, known)
         left_out = full | held_up
-        ids: Sequence[int] = range(head + 1, head + 1 + len(batch))
-        fresh = [
-            (message, message_id)
-            for index, (message, message_id) in enumerate(zip(batch, ids, strict=True))
-            if index not in left_out
-        ]
-        inserted = self._store.dialect.insert(connection, fresh, now) if fresh else 0
-        if inserted == len(batch):
-            return Appended(ids)
-        if inserted == len(fresh):  # nothing came twice, but perhaps of what was left out
-            first = self._store.dialect.first_ids(connection, [batch[index] for index in left_out])
-        else:  # whose id differs from the one here was there before
-            first = self._store.dialect.first_ids(connection, batch)
-        found = [
-            first.get((message.sender, message.client_id), 0 if index in left_out else ids[index])
-            for index, message in enumerate(batch)
-        ]
-        repeats = {index for index, known in enumerate(found) if known and known != ids[index]}
+        if not left_out:
+            ids = dialect.insert(connection, batch, now)
+            if 0 not in ids:
+                return Appended(ids)
+        else:
+            fresh = [index for index in range(len(batch)) if index not in left_out]
+            given = dialect.insert(connection, [batch[index] for index in fresh], now)
+            at = dict(zip(fresh, given, strict=True))
+            ids = [at.get(index, 0) for index in range(len(batch))]
+        missing = [index for index, message_id in enumerate(ids) if not message_id]
+        first = dialect.first_ids(connection, [batch[index] for index in missing])
+        found = list(ids)
+        for index in missing:
+            found[index] = first.get((batch[index].sender, batch[index].client_id), 0)
+        repeats = {index for index in missing if found[index]}
         return Appended(found, repeats, full - repeats, held_up - repeats)
 
     def _without_room(
