@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from scripts.fuzz.engine import Fault
 from scripts.fuzz.transport import Transport, chunks, json_of
 from wschat import v1, wire
-from wschat.client import console, jsonlines, keyring, people, session
+from wschat.client import console, jsonlines, keyring, people, session, session_events
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
 from wschat.client.listener import Heard, Listener
 from wschat.client.replays import Replays
@@ -114,22 +114,22 @@ def client_target(data: bytes) -> None:
     talk.lost()
 
 
-def _event(event: session.Event | None, talk: session.Session, them: people.People) -> None:
+def _event(event: session_events.Event | None, talk: session.Session, them: people.People) -> None:
     """What a program makes of an event."""
-    if isinstance(event, session.Received):
+    if isinstance(event, session_events.Received):
         heard = _done(them.read(event.message))
         _heard(heard)
         talk.handled(event.message)
         them.handled(event.message)
-    elif isinstance(event, session.Told) and isinstance(event.answer, v1.History):
+    elif isinstance(event, session_events.Told) and isinstance(event.answer, v1.History):
         messages = [v1.delivered(frame) for frame in event.answer.messages]
         for heard in _done(them.recall(messages, event.answer.peer)):
             _heard(heard)
-    elif isinstance(event, session.KeyRotated):
+    elif isinstance(event, session_events.KeyRotated):
         them.forget(event.user_id)
         with contextlib.suppress(RequestRefused, ConnectionProblem):
             _done(them.whois(event.user_id))
-    elif isinstance(event, session.Refused):
+    elif isinstance(event, session_events.Refused):
         shown(console.visible(event.text))
 
 

@@ -112,6 +112,17 @@ class FollowsTests(_OutgoingTests):
         self.assertIsNone(items[4].earlier())
         self.assertIsNone(items[4].previous)
 
+    def test_unsettled(self) -> None:
+        """Messages and commands are unsettled until they are known to have arrived; no question."""
+        for item in (message("a"), question("q"), command("c")):
+            self.outgoing.put(item)
+        self.assertEqual((self.outgoing.waiting, self.outgoing.unsettled), (3, 2))
+        self.open()
+        self.frames()
+        self.assertEqual((self.outgoing.waiting, self.outgoing.unsettled), (0, 1))
+        self.outgoing.stored("a")
+        self.assertEqual(self.outgoing.unsettled, 0)
+
     def test_questions(self) -> None:
         """A question follows nothing, is followed by nothing, and is asked once."""
         self.open(message("a"), question("q"), message("c"))

@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW
 from wschat import identity, wire
-from wschat.client import session
-from wschat.client.session import Answered, QueueFull, Received, Refused, Session
+from wschat.client import session, session_events
+from wschat.client.session import QueueFull, Session
+from wschat.client.session_events import Answered, Received, Refused
 
 SEED = bytes(range(32))
 
@@ -51,7 +52,7 @@ class _SessionTests(SynchronousTestCase):
     def frames(self, now: float = NOW) -> list[Any]:
         return [json.loads(frame) for frame in self.session.data_to_send(now)]
 
-    def receive(self, payload: bytes) -> session.Event | None:
+    def receive(self, payload: bytes) -> session_events.Event | None:
         return self.session.receive(payload, NOW)
 
     def contents(self, now: float = NOW) -> list[str]:

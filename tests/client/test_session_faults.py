@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW
 from wschat import identity, wire
-from wschat.client.session import Answered, Received, Refused, Session, Stored
+from wschat.client.session import Session
+from wschat.client.session_events import Answered, Received, Refused, Stored
 
 KEY: Final = identity.PrivateKey(bytes(range(32)))
 

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW
 from wschat import envelope, identity, v1, wire
-from wschat.client.session import Refused, SealingKey, Session
+from wschat.client.session import SealingKey, Session
+from wschat.client.session_events import Refused
 from wschat.client.settings import Encryption
 from wschat.envelope import Authenticity
 

@@ -13,17 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import NOW
 from wschat import identity, v1, wire
-from wschat.client import session
-from wschat.client.session import (
-    Delivered,
-    Incomplete,
-    QueueFull,
-    Received,
-    Refused,
-    Session,
-    Stored,
-    Told,
-)
+from wschat.client import session, session_events
+from wschat.client.session import QueueFull, Session
+from wschat.client.session_events import Delivered, Incomplete, Received, Refused, Stored, Told
 
 
 class V1Tests(SynchronousTestCase):
@@ -46,17 +38,17 @@ class V1Tests(SynchronousTestCase):
         self.resumed()
         return self.frames()
 
-    def resumed(self, position: int = 0, **given: Any) -> session.Event | None:
+    def resumed(self, position: int = 0, **given: Any) -> session_events.Event | None:
         answer = {"session": "desk", "position": position, "complete": True}
         return self.receive("resumed", **{**answer, "rate": 10.0, "burst": 20.0, **given})
 
-    def receive(self, kind: str, **given: Any) -> session.Event | None:
+    def receive(self, kind: str, **given: Any) -> session_events.Event | None:
         """A frame has come, as the server writes it."""
         if kind == "message":
             given["status"] = "delivered"
         return self.session.receive(json.dumps({"type": kind, **given}).encode(), NOW)
 
-    def comes(self, message_id: int, sender: str = "bob") -> session.Event | None:
+    def comes(self, message_id: int, sender: str = "bob") -> session_events.Event | None:
         """A message has come, whose content is its id."""
         header = {"from": sender, "to": "alice", "timestamp": "2026-11-22T10:00:00Z"}
         content = str(message_id)
@@ -69,7 +61,7 @@ class V1Tests(SynchronousTestCase):
         """The client ids of what is sent now."""
         return [frame["header"]["client_id"] for frame in self.frames(now)]
 
-    def error(self, code: int, **given: Any) -> session.Event | None:
+    def error(self, code: int, **given: Any) -> session_events.Event | None:
         return self.receive("error", code=code, reason="no", again=True, **given)
 
 
@@ -298,7 +290,7 @@ class RefusalTests(V1Tests):
         """What may be sent again is, after the time that the server named."""
         for code in (120, 121, 123):
             told = self.error(code, client_id="a", retry_after_ms=250)
-            self.assertEqual(told, session.Delayed("no", "a") if code == 123 else None)
+            self.assertEqual(told, session_events.Delayed("no", "a") if code == 123 else None)
             self.assertIsNone(self.error(124, client_id="b", retry_after_ms=0))
             self.assertEqual(self.session.wait(NOW), 0.25)
             self.assertEqual(self.contents(NOW + 0.25), ["a", "b"])

@@ -7,13 +7,13 @@ import json
 from tests.client.test_session_v1 import V1Tests
 from tests.support import NOW
 from wschat import v1, wire
-from wschat.client.session import (
+from wschat.client.session import SealingKey
+from wschat.client.session_events import (
     Answered,
     KeyRotated,
     Leaving,
     PresenceChanged,
     Received,
-    SealingKey,
     Told,
 )
 

@@ -20,21 +20,25 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wschat import identity, v1, wire
-from wschat.client import session
+from wschat.client import session_events
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
 from wschat.client.delivery import Deliveries
 from wschat.client.dialler import Dialler
 from wschat.client.keyring import Replacement
-from wschat.client.listener import Counters, Heard, History, Listener, SessionOver, State
+from wschat.client.listener import Counters, Heard, History, Listener, SessionOver
 from wschat.client.people import People
+from wschat.client.questions import Questions
 from wschat.client.replays import LATER
 from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
 from wschat.client.settings import Settings
+from wschat.client.staying import Staying
 from wschat.client.trust import Whois
 from wschat.client.websocket import Connection
 
-_FIRST_DELAY: Final = 0.5
-_LONGEST_DELAY: Final = 20.0
+#: How soon a server is asked again for somebody's keys that it did not tell, in seconds …
+_KEYS_AGAIN: Final = 0.5
+
+#: … and how long a classic one has to answer by itself before it is asked what it has dealt with.
 _ASK_AFTER: Final = 1.0
 
 #: How long acknowledgements are collected before they are sent, in seconds: the sender of a direct
@@ -86,7 +90,8 @@ class Client(Service):
         self._people = People(settings, key, self.accounts, listener, wall)
         self._dialler = dial(reactor, settings, self.accounts, self, wall=wall, keepalive=keepalive)
         self._protocol: Connection | None = None
-        self._answers: dict[str, Deferred[Any]] = {}
+        self._questions = Questions(self._session, self._flush, wall)
+        self._staying = Staying(reactor, self._dialler.connect, listener)
         self._deliveries = Deliveries(
             self._people.read, self._hear, self._was_handled, self.regulate
         )
@@ -98,14 +103,10 @@ class Client(Service):
         self._asking: IDelayedCall | None = None
         self._acknowledging: IDelayedCall | None = None
         self._saving: IDelayedCall | None = None
-        self._over = False
-        self._back_at: float | None = None  # when a server that ends asked us to come back
         self._deaf = False
         self._wants_settled: list[Deferred[None]] = []
-        self._wants_connection: list[Deferred[None]] = []
         self._running: list[Deferred[None]] = []
         self._renewing: Deferred[None] = succeed(None)
-        self._connections = 0
         self._wants_room: list[tuple[int, Deferred[None]]] = []
 
     # What a program calls.
@@ -173,7 +174,7 @@ class Client(Service):
             session.sent,
             session.received,
             session.refused,
-            max(0, self._connections - 1),
+            max(0, self._staying.connections - 1),
             sent,
             received,
             round_trip,
@@ -196,7 +197,7 @@ class Client(Service):
     @property
     def unsettled(self) -> int:
         """How many messages the server has not been sent, or has not answered for yet."""
-        return self._session.waiting + self._session.unanswered
+        return self._session.unsettled
 
     def room(self, waiting: int = QUEUE_MESSAGES // 2) -> Deferred[None]:
         """Fires when at most so many messages wait to be sent, and there is room for more."""
@@ -222,7 +223,7 @@ class Client(Service):
         return settled
 
     def _tell_settled(self) -> None:
-        if not self.unsettled:
+        if not (self._session.waiting or self._session.unanswered):
             wanted, self._wants_settled = self._wants_settled, []
             for settled in wanted:
                 settled.callback(None)
@@ -242,7 +243,7 @@ class Client(Service):
         more = True
         while more and len(messages) < limit:
             wanted = min(limit - len(messages), v1.MAX_HISTORY_LIMIT)
-            page = await self._ask(v1.AskHistory(peer, before, None, wanted))
+            page = await self._questions.ask(v1.AskHistory(peer, before, None, wanted))
             messages = [v1.delivered(message) for message in page.messages] + messages
             more, before = page.more, page.next
         return History(await self._people.recall(messages, peer), more, before or 0)
@@ -282,7 +283,7 @@ class Client(Service):
 
         Raises what `history` does.
         """
-        presence: v1.Presence = await self._ask(v1.AskPresence(watch, users))
+        presence: v1.Presence = await self._questions.ask(v1.AskPresence(watch, users))
         return presence
 
     async def rotate(self) -> None:
@@ -315,20 +316,6 @@ class Client(Service):
             self._flush()
         replacement.done()
 
-    async def _ask(self, question: v1.AskHistory | v1.AskPresence) -> Any:
-        if not self._connections:  # nobody knows yet whom it would ask
-            connection: Deferred[None] = Deferred()
-            self._wants_connection.append(connection)
-            await connection
-        request_id = self._session.ask(question)
-        answer: Deferred[Any] = Deferred(lambda _: self._forget(request_id))
-        self._answers[request_id] = answer
-        self._flush()
-        told = await answer
-        if isinstance(told, v1.Error):
-            raise RequestRefused(told.reason)
-        return told
-
     def command(self, name: str, params: object = None) -> Deferred[wire.CommandAnswer]:
         """
         Ask the server something.
@@ -336,31 +323,19 @@ class Client(Service):
         The answer also says that the server has dealt with all that was sent
         before.  Fails with `ConnectionProblem` when the connection is lost.
         """
-        request_id = self._session.command(name, self._wall(), params)
-        answer: Deferred[wire.CommandAnswer] = Deferred(lambda _: self._forget(request_id))
-        self._answers[request_id] = answer
-        self._flush()
-        return answer
-
-    def _forget(self, request_id: str) -> None:
-        """Nobody waits for an answer any more: what was not sent yet is not sent."""
-        self._answers.pop(request_id, None)
-        self._session.forget({request_id})
+        return self._questions.command(name, params)
 
     # What the dialler tells.
 
     def opened(self, protocol: Connection) -> None:
         """The socket is open."""
         self._protocol = protocol
-        self._connections += 1
         is_v1 = protocol.websocket_protocol_in_use == v1.SUBPROTOCOL
         self._people.forget()
         self._session.opened(is_v1=is_v1)
-        self._listener.changed(State.CONNECTED, None)
+        self._staying.opened()
         self._flush()
-        wanted, self._wants_connection = self._wants_connection, []
-        for connection in wanted:
-            connection.callback(None)
+        self._questions.opened()
 
     def received(self, payload: bytes) -> None:
         """A frame has come."""
@@ -371,40 +346,38 @@ class Client(Service):
         except wire.Malformed as error:
             log.warn("the server sent what cannot be read: {error}", error=error)
             return
-        if isinstance(event, session.Received):
+        if isinstance(event, session_events.Received):
             if not self._deaf:
                 self._deliveries.put(event.message)
-        elif isinstance(event, session.Answered | session.Told):
-            answer = self._answers.pop(event.request_id, None)
-            if answer is not None:
-                answer.callback(event.answer)
-        elif isinstance(event, session.Leaving):
-            self._back_at = self._reactor.seconds() + event.wait
+        elif isinstance(event, session_events.Answered | session_events.Told):
+            self._questions.answered(event)
+        elif isinstance(event, session_events.Leaving):
+            self._staying.leave(event.wait)
             self._acknowledge()  # what is handled; there may be no later
         elif event is not None:
             self._tell(event)
-        if not isinstance(event, session.Received):
+        if not isinstance(event, session_events.Received):
             self._flush()  # what was refused for now is sent again
             self._tell_settled()
         self.regulate()
 
-    def _tell(self, event: session.Event) -> None:
+    def _tell(self, event: session_events.Event) -> None:
         try:
-            if isinstance(event, session.Stored):
+            if isinstance(event, session_events.Stored):
                 self._listener.stored(event.client_id, event.id)
-            elif isinstance(event, session.Delivered):
+            elif isinstance(event, session_events.Delivered):
                 self._listener.delivered(event.client_id, event.id)
-            elif isinstance(event, session.Refused):
+            elif isinstance(event, session_events.Refused):
                 self._listener.refused(event.text, event.client_id)
-            elif isinstance(event, session.Delayed):
+            elif isinstance(event, session_events.Delayed):
                 self._listener.delayed(event.text, event.client_id)
-            elif isinstance(event, session.PresenceChanged):
+            elif isinstance(event, session_events.PresenceChanged):
                 self._listener.presence_changed(event.joined, event.left)
-            elif isinstance(event, session.Incomplete):
+            elif isinstance(event, session_events.Incomplete):
                 self._listener.incomplete()
-            elif isinstance(event, session.KeyRotated):
+            elif isinstance(event, session_events.KeyRotated):
                 self._people.forget(event.user_id)
-            elif isinstance(event, session.TokenEnding):
+            elif isinstance(event, session_events.TokenEnding):
                 self._renewing.cancel()
                 self._renewing = Deferred.fromCoroutine(self._renew())
                 self._renewing.addErrback(_log_unless_cancelled)
@@ -439,45 +412,13 @@ class Client(Service):
         if unknown and self.running:
             text = f"The connection was lost: the last {unknown} messages may not have arrived."
             self._listener.refused(text, None)
-        self._over = isinstance(problem, SessionOver)
-        answers, self._answers = self._answers, {}
-        self._session.forget(answers)
-        for answer in answers.values():
-            answer.errback(problem)
-
-    # The connection, kept.
+        self._staying.over = isinstance(problem, SessionOver)
+        self._questions.lost(problem)
 
     async def _stay_connected(self) -> None:
-        delay = _FIRST_DELAY
-        while self.running:
-            again = self._connections > 0
-            self._listener.changed(State.RECONNECTING if again else State.CONNECTING, None)
-            if not self.running:
-                return  # the listener has had enough
-            error: Exception
-            try:
-                gone = await self._dialler.connect()
-                delay = _FIRST_DELAY
-                error = await gone
-            except (ConnectionProblem, RequestRefused) as refusal:
-                delay = min(2 * delay, _LONGEST_DELAY)
-                error = refusal
-            if self.running:
-                self._listener.changed(State.DISCONNECTED, error)
-            if self._over:
-                self.running = 0
-            if not self.running:
-                return
-            await deferLater(self._reactor, self._pause(delay))
-
-    def _pause(self, delay: float) -> float:
-        """How long to wait before the next connection, in seconds."""
-        back_at, self._back_at = self._back_at, None
-        if back_at is not None:
-            now: float = self._reactor.seconds()
-            return max(0.0, back_at - now)
-        # All of it is chance, so that many who were cut off do not come back at once.
-        return random.uniform(0, delay)  # noqa: S311  # no secret
+        await self._staying.run(lambda: bool(self.running))
+        if self._staying.over:
+            self.running = 0
 
     # What goes out, and what comes in.
 
@@ -536,9 +477,9 @@ class Client(Service):
         if self._delayed != self._session.held:
             self._delayed = self._session.held
             text = f"The server does not say which keys {user_id} has: it is asked again."
-            self._tell(session.Delayed(text, self._delayed))
+            self._tell(session_events.Delayed(text, self._delayed))
         if self.running and not _pending(self._sending):
-            self._sending = self._reactor.callLater(_FIRST_DELAY, self._flush)
+            self._sending = self._reactor.callLater(_KEYS_AGAIN, self._flush)
         return None
 
     def _ask_for_answer(self) -> None:
@@ -582,7 +523,7 @@ class Client(Service):
     @property
     def _awaits(self) -> bool:
         """Whether the server has yet to answer something: to hear that, it has to be read."""
-        return bool(self._answers) or self.unsettled > 0 or self._listener.awaits()
+        return len(self._questions) > 0 or self.unsettled > 0 or self._listener.awaits()
 
     def regulate(self) -> None:
         """

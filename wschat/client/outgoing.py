@@ -132,6 +132,12 @@ class Outgoing:
         return sent + self._since + sum(messages for _, messages in self._commands)
 
     @property
+    def unsettled(self) -> int:
+        """How many messages and commands wait, or may not have arrived: a question is no loss."""
+        waiting = sum(1 for item in (*self._waiting, *self._again) if not item.question)
+        return waiting + self.unanswered
+
+    @property
     def unasked(self) -> bool:
         """Whether a message was sent to a classic server that no command followed."""
         return self._since > 0
