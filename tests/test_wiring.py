@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +20,6 @@ class PartsTests(SynchronousTestCase):
         self.clock = MemoryClock()
 
     def parts(self, **options: str) -> Parts:
-        certificate: Any = SimpleNamespace(ends=NOW)
         kept = MemoryStore()
         return Parts(
             self.settings(**options),
@@ -29,7 +27,7 @@ class PartsTests(SynchronousTestCase):
             lambda: NOW,
             kept,
             secret=SECRET,
-            certificate=certificate,
+            certificate_ends=lambda: NOW,
         )
 
     def settings(self, **options: str) -> config.Config:

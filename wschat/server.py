@@ -105,7 +105,9 @@ class Server(Service):
             key.read_bytes()
         with blaming("certificate", certificate):
             shown = Certificate(certificate, key)
-        self._parts = parts = Parts(settings, reactor, wall, kept, secret=secret, certificate=shown)
+        self._parts = parts = Parts(
+            settings, reactor, wall, kept, secret=secret, certificate_ends=lambda: shown.ends
+        )
         self._follow_files(shown)
         self._cleanup.append(parts.lag.stop)
         parts.start()

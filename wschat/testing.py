@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, execute
@@ -22,13 +23,10 @@ from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, FileBodyProducer
 from twisted.web.iweb import IAgentEndpointFactory
-from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from wschat import database, gate, metrics, monitoring, web, websocket
-from wschat.accounts import Accounts
+from wschat import config, database
 from wschat.addresses import LOOPBACK, Networks
-from wschat.analytics import Analytics
 from wschat.client.accounts import Accounts as ClientAccounts
 from wschat.client.chat import Chat
 from wschat.client.dialler import Dialler
@@ -37,20 +35,13 @@ from wschat.client.listener import Listener
 from wschat.client.settings import Encryption, Settings
 from wschat.client.websocket import ConnectionFactory
 from wschat.codes import CloseCode
-from wschat.commands import Command, Commands
-from wschat.history import History
-from wschat.http import ChatSite
-from wschat.hub import Hub
+from wschat.commands import Command
+from wschat.config import Config
 from wschat.identity import PrivateKey
-from wschat.limits import Occupancy
 from wschat.memory import Endpoint
-from wschat.meters import Meters
-from wschat.runner import Outcome, Runner
-from wschat.security import Security
-from wschat.service import ChatService
+from wschat.runner import Outcome
 from wschat.store import Store
-from wschat.stream import Stream
-from wschat.users import Users
+from wschat.wiring import Parts
 
 Result = TypeVar("Result")
 
@@ -86,8 +77,21 @@ class Limits:
     lasting_tls: bool = False
 
 
+def _settings(limits: Limits) -> Config:
+    """A server's settings with other limits than the defaults."""
+    given = {field.name for field in dataclasses.fields(Config)}
+    same = {name: value for name, value in vars(limits).items() if name in given}
+    return dataclasses.replace(
+        config.load({}, {}),
+        registration="open" if limits.registration_open else "closed",
+        retention_days=limits.retention / 86400,
+        certificate=Path("certificate.pem") if limits.lasting_tls else None,
+        **same,
+    )
+
+
 class MemoryServer:
-    """A whole server, wired as `wschat.wiring` does it; `secure` and `plain` are its sites."""
+    """A whole server but for its listeners; `secure` and `plain` are its sites."""
 
     def __init__(
         self,
@@ -102,97 +106,28 @@ class MemoryServer:
             engine = database.make_engine("sqlite://")
             database.metadata.create_all(engine)
             kept = Store(engine, _at_once, _at_once)
-        users = Users(kept)
-        self.meters = meters = Meters()
-        self.accounts = Accounts(
-            users, SECRET, limits.token_lifetime, limits.registration_open, limits.administrators
+        parts = Parts(
+            _settings(limits),
+            self.clock,
+            self.wall,
+            kept,
+            secret=SECRET,
+            certificate_ends=lambda: NOW + 86400,
+            in_thread=self._in_thread,
         )
-        self.accounts.load(users.all())
-        self.hub = Hub(
-            self.accounts.users, limits.message_rate, limits.message_burst, limits.byte_rate
-        )
-        known = Commands(lambda: len(self.hub.registry.users))
         for command in commands:
-            known.add(command)
-        self.chat = ChatService(
-            self.hub,
-            self.accounts,
-            Stream(kept, limits.offline_limit),
-            self.clock,
-            self.wall,
-            users=users,
-            history=History(kept),
-            commands=Runner(known, self.clock, self.wall, self._in_thread),
-            batch_bytes=128 * 1024,
-            retention=limits.retention,
-            meters=meters,
-        )
-        places, self.http_places = (
-            Occupancy(limits.max_connections_per_host, limits.max_connections) for _ in range(2)
-        )
-        self.factory = websocket.ChatFactory(
-            self.chat,
-            self.clock,
-            limits.max_message_size,
-            limits.outbox_bytes,
-            meters=meters,
-            places=places,
-        )
-        admission = gate.Admission(
-            self.accounts,
-            self.hub.registry,
-            self.wall,
-            allowed_origins=limits.allowed_origins,
-            places=places,
-            max_sessions_per_user=limits.max_sessions_per_user,
-        )
-        security = Security(self.wall)
-        monitor = monitoring.Monitoring(
-            self.accounts,
-            monitoring.Database(kept, self.clock),
-            self.wall,
-            metrics.Metrics(
-                meters,
-                self.hub.registry,
-                self.chat,
-                users=self.accounts.users,
-                connections=self.factory.connections,
-                http_connections=self.http_places,
-                certificate_ends=lambda: NOW + 86400,
-            ),
-            readers=limits.metrics_from,
-            draining=lambda: self.factory.connections.shutting_down,
-        )
-        pages = web.Web(
-            self.accounts,
-            self.hub.registry,
-            self.wall,
-            limits.login_rate,
-            limits.registration_rate,
-            meters=meters,
-            security=security,
-            monitoring=monitor,
-            analytics=Analytics(kept, self.accounts, self.hub.registry, self.wall).resource(),
-        )
-        door = gate.Gate(self.factory, admission, security)
-        self.secure = self._site(
-            pages.secure(door), lasting_tls=limits.lasting_tls, begin=door.begin
-        )
-        self.plain = self._site(pages.plain(lambda: limits.tls_port))
+            parts.commands.add(command)
+        self.meters = parts.meters
+        self.accounts = parts.accounts
+        self.hub = parts.hub
+        self.chat = parts.chat
+        self.factory = parts.factory
+        self.http_places = parts.http_places
+        self.secure, self.plain = parts.secure(), parts.plain(limits.tls_port)
         for site in (self.secure, self.plain):
             site.reactor = self.clock
-        self.chat.startService()
-        self.factory.connections.start()
-
-    def _site(self, root: IResource, **options: Any) -> ChatSite:
-        return ChatSite(
-            root,
-            allowed_origins=self.limits.allowed_origins,
-            trusted_proxies=self.limits.trusted_proxies,
-            places=self.http_places,
-            meters=self.meters,
-            **options,
-        )
+        parts.chat.startService()
+        parts.connections.start()
 
     def wall(self) -> float:
         """Seconds since the epoch."""

@@ -10,7 +10,6 @@ from twisted.web.resource import IResource
 
 from wschat import analytics, extensions, gate, http, metrics, monitoring, web, websocket
 from wschat.accounts import Accounts
-from wschat.certificate import Certificate
 from wschat.commands import Commands
 from wschat.config import Config
 from wschat.history import History
@@ -18,7 +17,7 @@ from wschat.hub import Hub
 from wschat.lag import Lag
 from wschat.limits import Occupancy
 from wschat.meters import Meters
-from wschat.runner import Runner, daemon_threads
+from wschat.runner import InThread, Runner, daemon_threads
 from wschat.security import Security
 from wschat.service import ChatService
 from wschat.store import Store
@@ -39,14 +38,19 @@ class Parts:
         kept: Store,
         *,
         secret: str,
-        certificate: Certificate,
+        certificate_ends: Callable[[], float],
+        in_thread: InThread | None = None,
     ) -> None:
-        """`kept` is where everything is, and tokens are signed with `secret`."""
+        """
+        `kept` is where everything is, and tokens are signed with `secret`.
+
+        Commands run as `in_thread` has them run, by default in threads.
+        """
         self._settings = settings
-        self._meters = meters = Meters()
+        self.meters = meters = Meters()
         self._sites: list[http.ChatSite] = []
         users = Users(kept)
-        self._accounts = accounts = Accounts(
+        self.accounts = accounts = Accounts(
             users,
             secret,
             settings.token_lifetime,
@@ -56,8 +60,10 @@ class Parts:
         accounts.load(users.all())
         for user_id in sorted(settings.administrators - accounts.users.keys()):
             log.warn("--administrators: there is no user {user_id} yet", user_id=user_id)
-        hub = Hub(accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate)
-        commands = Commands(lambda: len(hub.registry.users))
+        self.hub = hub = Hub(
+            accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate
+        )
+        self.commands = commands = Commands(lambda: len(hub.registry.users))
         extensions.load(settings.commands, commands.add)
         self.chat = ChatService(
             hub,
@@ -67,15 +73,15 @@ class Parts:
             wall,
             users=users,
             history=History(kept),
-            commands=Runner(commands, reactor, wall, daemon_threads(reactor)),
+            commands=Runner(commands, reactor, wall, in_thread or daemon_threads(reactor)),
             batch_bytes=settings.outbox_bytes // 8,
             retention=settings.retention_days * 86400,
             meters=meters,
         )
-        self._places, self._http_places = (
+        self._places, self.http_places = (
             Occupancy(settings.max_connections_per_host, settings.max_connections) for _ in range(2)
         )
-        factory = websocket.ChatFactory(
+        self.factory = factory = websocket.ChatFactory(
             self.chat,
             reactor,
             settings.max_message_size,
@@ -100,8 +106,8 @@ class Parts:
             self.chat,
             users=accounts.users,
             connections=connections,
-            http_connections=self._http_places,
-            certificate_ends=lambda: certificate.ends,
+            http_connections=self.http_places,
+            certificate_ends=certificate_ends,
         )
         self._pages = web.Web(
             accounts,
@@ -146,8 +152,8 @@ class Parts:
             root,
             allowed_origins=self._settings.allowed_origins,
             trusted_proxies=self._settings.trusted_proxies,
-            places=self._http_places,
-            meters=self._meters,
+            places=self.http_places,
+            meters=self.meters,
             **options,
         )
         self._sites.append(site)
@@ -157,8 +163,8 @@ class Parts:
         """Take those settings that can be taken while a server runs."""
         self.chat.set_limits(now.message_rate, now.message_burst, now.byte_rate)
         self._pages.set_limits(now.login_rate, now.registration_rate)
-        self._accounts.registration_open = now.registration == "open"
-        for places in (self._places, self._http_places):
+        self.accounts.registration_open = now.registration == "open"
+        for places in (self._places, self.http_places):
             places.everybody = now.max_connections
             places.each = now.max_connections_per_host
         self._admission.max_sessions_per_user = now.max_sessions_per_user
