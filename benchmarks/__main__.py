@@ -27,7 +27,7 @@ from benchmarks.servers import (
     StartFailed,
     Uws,
 )
-from benchmarks.targets import MANY, USUAL, WSCHAT
+from benchmarks.targets import WSCHAT
 from benchmarks.wschat_server import Wschat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -92,7 +92,7 @@ def _say(text: str) -> None:
 def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
     processors = machine.Processors()
     results = Results(conditions=machine.conditions(processors, cache.directory))
-    results.conditions["measured"] = _how_long(plan)
+    results.conditions["measured"] = str(plan)
     results.conditions["date"] = time.strftime("%Y-%m-%d")
     limit = machine.raise_file_limit() - _SPARE_FILES
     present = []
@@ -119,14 +119,6 @@ def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
                 _say(f"{server.label}, {size} connections: not measured: {error}")
     results.measurements = medians(results.measurements)
     return results
-
-
-def _how_long(plan: Plan) -> str:
-    said = f"{plan.seconds:g} s each, after {plan.warm:g} s of warm-up"
-    if plan.rounds > 1:
-        said += f"; connecting and paced broadcasts at {USUAL:,} and {MANY:,}: medians of "
-        said += f"{plan.rounds} rounds"
-    return said
 
 
 def _line(results: Results, measurement: Measurement) -> str:

@@ -52,8 +52,8 @@ class Plan:
     extra: int
     #: Which of the kinds of sending; connecting is always measured.
     works: tuple[str, ...] = WORKS
-    #: How often connecting and paced broadcasts are measured, at those of the sizes that have
-    #: targets: what leaves a processor idle differs by half from one minute to the next.
+    #: How often paced broadcasts, and connecting before them, are measured at those of the sizes
+    #: that have targets: what leaves a processor idle differs by half from minute to minute.
     rounds: int = 1
 
     @property
@@ -64,10 +64,22 @@ class Plan:
         """A size, and what is done with each server at it; again, as often as there are rounds."""
         for size in self.sizes:
             yield size, self
-        if "paced" in self.works:
-            again = replace(self, works=("paced",))
-            for _ in range(1, self.rounds):
-                yield from ((size, again) for size in self.sizes if size in (USUAL, MANY))
+        again = replace(self, works=("paced",))
+        for _ in range(1, self.rounds):
+            yield from ((size, again) for size in self._repeated())
+
+    def _repeated(self) -> list[int]:
+        wanted = self.rounds > 1 and "paced" in self.works
+        return [size for size in self.sizes if wanted and size in (USUAL, MANY)]
+
+    def __str__(self) -> str:
+        """How long everything is measured, and how often."""
+        said = f"{self.seconds:g} s each, after {self.warm:g} s of warm-up"
+        if self._repeated():
+            sizes = ", ".join(f"{size:,}" for size in self._repeated())
+            said += f"; connecting, memory and paced broadcasts at {sizes}: medians of "
+            said += f"{self.rounds} rounds"
+        return said
 
 
 FULL: Final = Plan(sizes=(100, USUAL, 1000, MANY), seconds=4, warm=1, settle=2, extra=500, rounds=3)

@@ -50,8 +50,8 @@ def medians(measurements: Iterable[Measurement]) -> list[Measurement]:
     """
     One measurement for each server, work and number of connections, where it was repeated.
 
-    Each of its values is the median of those without a fault; with faults
-    alone it is the first.
+    Each of its values is the median, but for `kept`, which is the worst.  A fault in
+    any of them is its fault.
     """
     repeated: dict[tuple[str, str, int], list[Measurement]] = {}
     for measured in measurements:
@@ -61,14 +61,17 @@ def medians(measurements: Iterable[Measurement]) -> list[Measurement]:
 
 
 def _median(group: list[Measurement]) -> Measurement:
-    sound = [measured for measured in group if not measured.fault]
-    if not sound:
+    if len(group) == 1:
         return group[0]
+    faults = [measured.fault for measured in group if measured.fault]
     values = {
-        key: statistics.median(m.values[key] for m in sound if key in m.values)
-        for key in sound[0].values
+        key: (max if key == "kept" else statistics.median)(
+            measured.values[key] for measured in group if key in measured.values
+        )
+        for key in {key: None for measured in group for key in measured.values}
     }
-    return replace(sound[0], values=values)
+    fault = f"{len(faults)} of {len(group)} rounds: {faults[0]}" if faults else ""
+    return replace(group[0], values=values, fault=fault)
 
 
 @dataclass

@@ -109,11 +109,25 @@ class RoundsTests(SynchronousTestCase):
         )
 
     def test_faults(self) -> None:
-        """A measurement with a fault counts only where there is no other."""
-        faulty, sound = measured("nats", "paced", 300, cpu=1), measured("nats", "paced", 300, cpu=5)
+        """A fault in one of them is said, and keeps all of them from being a measurement."""
+        sound, faulty = measured("nats", "paced", 300, cpu=1), measured("nats", "paced", 300)
         faulty.fault = "3 not delivered"
-        self.assertEqual(medians([faulty, sound]), [sound])
-        self.assertEqual(medians([faulty, faulty]), [faulty])
+        (both,) = medians([sound, faulty])
+        self.assertEqual(both.fault, "1 of 2 rounds: 3 not delivered")
+        self.assertIsNone(some_results(both).find("nats", "paced", 300))
+
+    def test_disturbed(self) -> None:
+        """That other programs ran in one of them is not forgotten."""
+        values = (0.01, 0.5, 0.02)
+        (all_,) = medians(measured("nats", "paced", 300, kept=kept) for kept in values)
+        self.assertTrue(all_.disturbed)
+
+    def test_said(self) -> None:
+        """What is repeated is said, and nothing is when nothing is."""
+        self.assertIn("at 300, 5,000", str(FULL))
+        self.assertIn("at 300:", str(replace(FULL, sizes=(100, 300))))
+        for plan in (QUICK, replace(FULL, works=("flood",)), replace(FULL, sizes=(100,))):
+            self.assertNotIn("rounds", str(plan))
 
     def test_cells(self) -> None:
         """All is done once; what leaves a processor idle, and has a target, thrice."""

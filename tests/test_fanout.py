@@ -50,6 +50,20 @@ class FanoutTests(SynchronousTestCase):
         self.assertIs(self.got["alice"][0][0], self.got["bob"][0][0])
         self.assertEqual([s.position for s in self.sessions], [2, 2, 2])
 
+    def test_written_through(self) -> None:
+        """It is at once, but for who sent one of them or gets something else in this turn."""
+        alice, bob, charlie = (Taken() for _ in range(3))
+        for user_id, taken in (("alice", alice), ("bob", bob), ("charlie", charlie)):
+            session = Session(user_id, taken, lambda code: None)
+            session.live = True
+            self.sessions.append(session)
+        self.say("alice", "one")
+        self.fanout.bring(self.sessions[1])
+        self.say("bot", "two")
+        self.fanout.finish()
+        self.assertEqual([taken.through for taken in (alice, bob, charlie)], [0, 0, 1])
+        self.assertEqual([len(taken.frames) for taken in (alice, bob, charlie)], [1, 2, 1])
+
     def test_dialects(self) -> None:
         """Each dialect has bytes of its own."""
         self.session("alice")

@@ -65,6 +65,30 @@ class IdempotenceTests(ServerTests):
         self.assertGreater(second["id"], 1)
         self.assertEqual(contents(bob), ["hi", "new"])
 
+    def test_after_a_failure(self) -> None:
+        """What was beside a repeat when a commit failed is delivered when it is sent again."""
+        writer = self.server.store.writer
+        self.alice.submit("bob", "hi", "m-1")
+        writer.held = True
+        self.alice.submit("alice", "occupies the writer", "m-0")
+        self.alice.submit("bob", "hi", "m-1")
+        self.alice.submit("bob", "new", "m-2")
+
+        def fails(*_: object) -> None:
+            raise OSError("no such luck")
+
+        patch = self.patch(self.server.store.dialect, "first_ids", fails)
+        writer.release()
+        writer.release()
+        self.server.turn()
+        patch.restore()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        writer.held = False
+        self.alice.submit("bob", "new", "m-2")
+        self.alice.submit("bob", "later", "m-3")
+        self.server.turn()
+        self.assertEqual(contents(self.bob), ["hi", "new", "later"])
+
     def test_by_sender(self) -> None:
         """Two senders may use the same client id."""
         self.alice.submit("bob", "alice's", "m-1")

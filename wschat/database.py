@@ -109,7 +109,7 @@ expired = sa.Table(
     metadata,
     sa.Column("topic", sa.String(64), primary_key=True),
     sa.Column("through", sa.BigInteger, nullable=False),
-    sa.Index("expired_by_through", "through"),  # the head is asked for by every commit
+    sa.Index("expired_by_through", "through"),  # the head is asked for by every page
 )
 
 

@@ -25,7 +25,7 @@ REMEMBERED_REFUSALS = 1000
 HELD_BYTES = 256 * 1024
 
 
-class Frames(Protocol):
+class FrameSink(Protocol):
     """Takes the frames for one peer, each with the id of its message (0: not of the stream)."""
 
     def write(self, frame: bytes, message_id: int) -> None:
@@ -66,7 +66,7 @@ class Session:
     def __init__(
         self,
         user_id: str,
-        outbox: Frames,
+        outbox: FrameSink,
         close: Callable[[CloseCode], None],
         dialect: wire.Dialect = wire.CLASSIC,
         probe: Callable[[Callable[[], None]], None] = lambda answered: answered(),

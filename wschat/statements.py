@@ -1,13 +1,13 @@
 """
 What is said to the database, whichever it is.
 
-What every commit says is in `wschat.dialects`.
+What every commit says is in `wschat.sql`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -41,34 +41,11 @@ SELECT_SEEN: Final = sa.select(
 
 INSERT_CURSOR: Final = sa.insert(cursors)
 
-MOVE_CURSOR: Final = (
-    sa.update(cursors)
-    .where(cursors.c.user_id == _user)
-    .where(cursors.c.position < sa.bindparam("to"))
-    .values(position=sa.bindparam("to"))
-)
-
 SEE_USER: Final = (
     sa.update(cursors).where(cursors.c.user_id == _user).values(seen_at=sa.bindparam("now"))
 )
 
 _this_session = (sessions.c.user_id == _user) & (sessions.c.name == sa.bindparam("session"))
-
-#: `{}` is for rows, each of a user, a name, a place and a time.
-_SESSION_MOVES: Final = (
-    "INSERT INTO sessions (user_id, name, position, seen_at) VALUES {}"
-    " ON CONFLICT (user_id, name) DO UPDATE"
-    " SET position = excluded.position, seen_at = excluded.seen_at"
-    " WHERE sessions.position <= excluded.position"
-)
-
-
-def move_sessions(rows: Iterable[str]) -> str:
-    """Move sessions forward; one that is new is remembered with its first place."""
-    return _SESSION_MOVES.format(", ".join(rows))
-
-
-MOVE_SESSION: Final = sa.text(move_sessions(["(:user, :name, :to, :now)"]))
 
 _ranked = sa.select(
     sessions.c.user_id,

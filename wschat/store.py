@@ -8,14 +8,14 @@ What is kept there is elsewhere: `wschat.stream`, `wschat.history`,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
-from wschat import dialects
+from wschat import dialects, wire
 from wschat.threads import Threads
 
 Result = TypeVar("Result")
@@ -50,15 +50,20 @@ class Store:
         self._engine = engine
 
     @contextlib.contextmanager
-    def transaction(self, *, single: bool = False) -> Iterator[sa.Connection]:
-        """
-        A transaction of the only writer, for one statement that writes when it is `single`.
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of the only writer.  Raises `DiskFull` when there is no room for it."""
+        with self._no_room_told(), self.dialect.transaction() as connection:
+            yield connection
 
-        Raises `DiskFull` when there is no room for it.
-        """
+    def insert_alone(self, batch: Sequence[wire.Message], now: float) -> Sequence[int] | None:
+        """The dialect's, which raises `DiskFull` when there is no room."""
+        with self._no_room_told():
+            return self.dialect.insert_alone(batch, now)
+
+    @contextlib.contextmanager
+    def _no_room_told(self) -> Iterator[None]:
         try:
-            with self.dialect.transaction(single=single) as connection:
-                yield connection
+            yield
         except Exception as error:
             if self.dialect.disk_full(error):
                 raise DiskFull from None

@@ -118,8 +118,11 @@ class Stream:
         away: frozenset[str],
         now: float,
     ) -> Appended:
-        single = not (places or away) and len(batch) <= self._store.dialect.at_once
-        with self._store.transaction(single=single) as connection:
+        if batch and not (places or away):
+            ids = self._store.insert_alone(batch, now)
+            if ids is not None:
+                return Appended(ids)
+        with self._store.transaction() as connection:
             if places:
                 self._store.dialect.move(connection, places, now)
             if not batch:

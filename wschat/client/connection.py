@@ -216,7 +216,11 @@ class Client(Service):
         return self._session.is_v1
 
     def settled(self) -> Deferred[None]:
-        """Fires when nothing waits, and the server has dealt with all that was said (with v1)."""
+        """
+        Fires when nothing waits, and the server has dealt with all that was said (with v1).
+
+        So also when commands and questions, which are never `unsettled`, were sent.
+        """
         settled: Deferred[None] = Deferred()
         self._wants_settled.append(settled)
         self._tell_settled()

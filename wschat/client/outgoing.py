@@ -133,8 +133,10 @@ class Outgoing:
 
     @property
     def unsettled(self) -> int:
-        """How many messages and commands wait, or may not have arrived: a question is no loss."""
-        waiting = sum(1 for item in (*self._waiting, *self._again) if not item.question)
+        """How many messages wait, or may not have arrived: who asks something loses nothing."""
+        waiting = sum(
+            1 for item in (*self._waiting, *self._again) if not (item.question or item.command)
+        )
         return waiting + self.unanswered
 
     @property

@@ -142,7 +142,7 @@ class Session:
 
     @property
     def unsettled(self) -> int:
-        """How many messages and commands were not sent yet, or may not have arrived."""
+        """How many messages were not sent yet, or may not have arrived."""
         return self._outgoing.unsettled
 
     @property

@@ -22,8 +22,8 @@ class Staying:
     """
     Connects again and again, and tells a listener.
 
-    `connections` is how many there have been; after one that is `over` there
-    is no other.
+    `connections` is how many there have been.  Who sets `over`, when one is
+    lost, says that there is to be no other.
     """
 
     def __init__(
