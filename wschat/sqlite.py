@@ -16,7 +16,9 @@ from wschat.sql import COLUMNS, ROWS, SQL, UNLESS_KNOWN, rows_of
 _START: Final = str(statements.SELECT_START)
 
 #: The last messages that were stored, the newest first, in the transaction that stored them.
-_SELECT_LAST: Final = "SELECT id, sender, client_id FROM messages ORDER BY id DESC LIMIT ?"
+_SELECT_LAST: Final = (
+    "SELECT id, sender, client_id FROM messages WHERE id <= ? ORDER BY id DESC LIMIT ?"
+)
 
 
 class SQLite(SQL):
@@ -89,7 +91,7 @@ class SQLite(SQL):
         if done.rowcount == len(part):
             return _last(done)
         # Of those that were stored the ids ascend, with gaps where the others are.
-        stored = driver.execute(_SELECT_LAST, (done.rowcount,)).fetchall()
+        stored = driver.execute(_SELECT_LAST, (done.lastrowid, done.rowcount)).fetchall()
         ids = []
         for message in part:
             fresh = stored and stored[-1][1:] == (message.sender, message.client_id)
