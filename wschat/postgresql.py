@@ -56,16 +56,14 @@ class PostgreSQL(SQL):
             for message_id, known in zip(ids, found, strict=True)
         ]
 
-    def insert_alone(
-        self,
-        batch: Sequence[wire.Message],
-        now: float,
-    ) -> Sequence[int] | None:
+    def insert_alone(self, batch: Sequence[wire.Message], now: float) -> Sequence[int] | None:
         """Never: the lock is a statement as well."""
         return None
 
-    def _say(self, connection: sa.Connection, statement: str, values: Sequence[Any]) -> None:
-        connection.exec_driver_sql(statement, tuple(values))
+    def _say(
+        self, connection: sa.Connection, statement: str, given: Sequence[tuple[Any, ...]]
+    ) -> None:
+        connection.exec_driver_sql(statement, list(given))
 
     def store(self, text: str | None) -> str | None:
         """U+0000 as an escape, and the escape as another."""

@@ -126,16 +126,20 @@ class SQL:
         statement: Callable[[str, int], str],
         rows: list[tuple[Any, ...]],
     ) -> None:
-        """Give rows to a statement that takes many, and those that are left over one by one."""
+        """Give rows to a statement that takes many, and those that are left over to one for one."""
         whole = len(rows) - len(rows) % ROWS
-        for at in range(0, whole, ROWS):
-            values = [value for row in rows[at : at + ROWS] for value in row]
-            self._say(connection, statement(self.mark, ROWS), values)
-        for row in rows[whole:]:
-            self._say(connection, statement(self.mark, 1), row)
+        lumps = [
+            tuple(value for row in rows[at : at + ROWS] for value in row)
+            for at in range(0, whole, ROWS)
+        ]
+        for size, given in ((ROWS, lumps), (1, rows[whole:])):
+            if given:
+                self._say(connection, statement(self.mark, size), given)
 
-    def _say(self, connection: sa.Connection, statement: str, values: Sequence[Any]) -> None:
-        """Say something to the driver."""
+    def _say(
+        self, connection: sa.Connection, statement: str, given: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Have the driver run a statement with each of these parameters, in one go if it can."""
         raise NotImplementedError
 
 

@@ -121,8 +121,10 @@ class SQLite(SQL):
     def _flat(self, batch: Sequence[wire.Message], now: float) -> list[Any]:
         return [value for message in batch for value in self._values(message, now)]
 
-    def _say(self, connection: sa.Connection, statement: str, values: Sequence[Any]) -> None:
-        _driver(connection).execute(statement, values)
+    def _say(
+        self, connection: sa.Connection, statement: str, given: Sequence[tuple[Any, ...]]
+    ) -> None:
+        _driver(connection).executemany(statement, given)
 
     def disk_full(self, error: BaseException | None) -> bool:
         """Whether an error, SQLAlchemy's or the driver's, says that there is no room."""
