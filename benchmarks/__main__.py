@@ -115,8 +115,9 @@ def _run(plan: Plan, servers: Sequence[Server], cache: Cache) -> Results:
                     results.measurements.append(measurement)
                     _say(_line(results, measurement))
             except (Missing, StartFailed, LoadFailed) as error:
-                results.missing[f"{server.label}, {size} connections"] = str(error)
-                _say(f"{server.label}, {size} connections: not measured: {error}")
+                what = f"{server.label}, {size} connections" + (", again" if part != plan else "")
+                results.missing[what] = str(error)
+                _say(f"{what}: not measured: {error}")
     results.measurements = medians(results.measurements)
     return results
 

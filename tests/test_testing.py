@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from importlib import metadata
+from pathlib import Path
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -156,6 +160,45 @@ class WorldTests(SynchronousTestCase):
         self.world.advance(30)
         self.assertEqual(texts, [str(number) for number in range(3000)])
 
+    def test_questions_in_a_flood(self) -> None:
+        """Who asks something is answered, however much they have not handled."""
+        alice = self.world.chat("alice", encryption=Encryption.DISABLED)
+        bob = self.world.chat("bob")
+
+        @bob.on_message
+        async def never(message: Message) -> None:
+            await Deferred[None]()
+
+        for start in range(0, 2000, 500):
+            for each in [alice.send("bob", str(start + number)) for number in range(500)]:
+                self.world.run(each)
+        self.assertLess(bob.metrics.received, 1000)
+        asked = bob.client.presence(["alice"], watch=False)
+        self.assertEqual(self.world.run(asked).online, ["alice"])
+
+    def test_unsettled(self) -> None:
+        """Messages that wait are unsettled; whoever waits for an answer alone has none of them."""
+        client = self.world.chat("alice", wait=False).client
+        client.command("ping").addErrback(lambda failure: None)
+        self.assertEqual((client.waiting, client.unsettled), (1, 0))
+        client.broadcast("hello")
+        self.assertEqual((client.waiting, client.unsettled), (2, 1))
+
+    def test_installed_commands(self) -> None:
+        """Commands of installed packages are a real server's, and none of a world's."""
+
+        def found(**_: object) -> list[object]:
+            self.fail("entry points were looked for")
+
+        self.patch(metadata, "entry_points", found)
+        World().close()
+
+    def test_no_home(self) -> None:
+        """It needs no home directory, and leaves nothing anywhere."""
+        self.patch(os.path, "expanduser", lambda path: path)  # as where there is none
+        self.assertRaises(RuntimeError, Path("~").expanduser)
+        World().close()
+
     def test_late(self) -> None:
         """What takes longer than was given is no hang."""
         alice = self.world.chat("alice")
@@ -168,6 +211,17 @@ class WorldTests(SynchronousTestCase):
         self.world.advance(3 * 3600)
         self.assertEqual((alice.state, alice.metrics.reconnects), (State.CONNECTED, 0))
         self.assertEqual(self.world.server.wall() - NOW, self.world.clock.seconds())
+
+
+class SmallOutboxTests(SynchronousTestCase):
+    """A server whose outboxes hold next to nothing."""
+
+    def test_one_at_a_time(self) -> None:
+        """What is larger than a share of an outbox is stored all the same, by itself."""
+        world = World(Limits(outbox_bytes=4))
+        self.addCleanup(world.close)
+        alice = world.chat("alice")
+        self.assertGreater(world.run(alice.send("broadcast", "hello")).id, 0)
 
 
 class LimitsTests(SynchronousTestCase):

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
-from wschat import config, database, drain, endpoint, logs, reload, sources, systemd
+from wschat import config, database, drain, endpoint, extensions, logs, reload, sources, systemd
 from wschat.blame import StartError, blaming, one_line, say_in_one_line
 from wschat.certificate import Certificate
 from wschat.codes import CloseCode
@@ -108,6 +108,7 @@ class Server(Service):
         self._parts = parts = Parts(
             settings, reactor, wall, kept, secret=secret, certificate_ends=lambda: shown.ends
         )
+        extensions.load(settings.commands, parts.commands.add)
         self._follow_files(shown)
         self._cleanup.append(parts.lag.stop)
         parts.start()

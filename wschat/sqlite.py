@@ -103,7 +103,9 @@ class SQLite(SQL):
         Store a few messages by one statement, which is a transaction by itself.
 
         When it is done nothing can fail any more.  None, and nothing is
-        stored, when they are too many, or when one of them is known.
+        stored, when they are too many, when the database refuses one of
+        them (it is known, mostly), and when the connection is in somebody
+        else's transaction.
         """
         if len(batch) > ROWS:
             return None

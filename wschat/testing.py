@@ -82,7 +82,7 @@ def _settings(limits: Limits) -> Config:
     given = {field.name for field in dataclasses.fields(Config)}
     same = {name: value for name, value in vars(limits).items() if name in given}
     return dataclasses.replace(
-        config.load({}, {}),
+        config.load({"data-dir": "."}, {}),
         registration="open" if limits.registration_open else "closed",
         retention_days=limits.retention / 86400,
         certificate=Path("certificate.pem") if limits.lasting_tls else None,

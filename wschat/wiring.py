@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from wschat import analytics, extensions, gate, http, metrics, monitoring, web, websocket
+from wschat import analytics, gate, http, metrics, monitoring, web, websocket
 from wschat.accounts import Accounts
 from wschat.commands import Commands
 from wschat.config import Config
@@ -63,8 +63,8 @@ class Parts:
         self.hub = hub = Hub(
             accounts.users, settings.message_rate, settings.message_burst, settings.byte_rate
         )
+        #: More of them can be added before it starts.
         self.commands = commands = Commands(lambda: len(hub.registry.users))
-        extensions.load(settings.commands, commands.add)
         self.chat = ChatService(
             hub,
             accounts,
@@ -74,7 +74,7 @@ class Parts:
             users=users,
             history=History(kept),
             commands=Runner(commands, reactor, wall, in_thread or daemon_threads(reactor)),
-            batch_bytes=settings.outbox_bytes // 8,
+            batch_bytes=max(1, settings.outbox_bytes // 8),
             retention=settings.retention_days * 86400,
             meters=meters,
         )

@@ -219,7 +219,7 @@ class Client(Service):
         """
         Fires when nothing waits, and the server has dealt with all that was said (with v1).
 
-        So also when commands and questions, which are never `unsettled`, were sent.
+        It waits until commands and questions are sent, too, though they are never `unsettled`.
         """
         settled: Deferred[None] = Deferred()
         self._wants_settled.append(settled)
