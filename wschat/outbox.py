@@ -125,11 +125,6 @@ class Outbox:
     def flush(self) -> None:
         """Give the transport what waits, as far as it takes it."""
         self._scheduled = False
-        if len(self._frames) == 1 and not self._paused:  # most are: a broadcast's
-            frame, message_id = self._frames.pop()
-            self._size = 0
-            self.position = max(self.position, message_id)
-            self._write(frame)
         while self._frames and not self._paused:
             self._write(b"".join(self._next_frames()))
         if self._drained and not self._frames:

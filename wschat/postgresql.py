@@ -29,6 +29,15 @@ class PostgreSQL(SQL):
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITERS_LOCK,))
             yield connection
 
+    def close(self) -> None:
+        """Nothing is held between transactions."""
+
+    def start(self, user_id: str, session: str | None) -> Sequence[Any]:
+        """The columns of `SELECT_START`."""
+        with self._engine.connect() as connection:
+            given = {"user": user_id, "session": session}
+            return connection.execute(statements.SELECT_START, given).one()
+
     def insert(
         self, connection: sa.Connection, batch: Sequence[wire.Message], now: float
     ) -> Sequence[int]:

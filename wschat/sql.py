@@ -38,15 +38,6 @@ class SQL:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def close(self) -> None:
-        """Let go of what is held between transactions."""
-
-    def start(self, user_id: str, session: str | None) -> Sequence[Any]:
-        """The columns of `SELECT_START`."""
-        with self._engine.connect() as connection:
-            given = {"user": user_id, "session": session}
-            return connection.execute(statements.SELECT_START, given).one()
-
     def store(self, text: str | None) -> str | None:
         """A text as it is stored."""
         return text

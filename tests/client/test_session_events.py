@@ -18,7 +18,7 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(one, other)
         self.assertNotEqual(one, session_events.Delivered("m-1", 7))
         with self.assertRaises(AttributeError):
-            one.id = 8  # type: ignore[misc]
+            one.id = 8  # type: ignore[misc]  # it has to fail
 
     def test_all(self) -> None:
         """`Event` is each of those that there are."""
