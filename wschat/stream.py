@@ -142,18 +142,15 @@ class Stream:
             known = dialect.first_ids(connection, batch)
             full, held_up = self._without_room(connection, batch, away, known)
         left_out = full | held_up
-        if not left_out:
-            ids = dialect.insert(connection, batch, now)
-            if 0 not in ids:
-                return Appended(ids)
-        else:
-            fresh = [index for index in range(len(batch)) if index not in left_out]
-            given = dialect.insert(connection, [batch[index] for index in fresh], now)
-            at = dict(zip(fresh, given, strict=True))
-            ids = [at.get(index, 0) for index in range(len(batch))]
-        missing = [index for index, message_id in enumerate(ids) if not message_id]
+        fresh = [index for index in range(len(batch)) if index not in left_out]
+        given = dialect.insert(connection, [batch[index] for index in fresh], now)
+        found = [0] * len(batch)
+        for index, message_id in zip(fresh, given, strict=True):
+            found[index] = message_id
+        missing = [index for index, message_id in enumerate(found) if not message_id]
+        if not missing:
+            return Appended(found)
         first = dialect.first_ids(connection, [batch[index] for index in missing])
-        found = list(ids)
         for index in missing:
             found[index] = first.get((batch[index].sender, batch[index].client_id), 0)
         repeats = {index for index in missing if found[index]}
