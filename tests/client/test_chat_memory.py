@@ -211,10 +211,10 @@ class SendTests(MemoryTests):
     def test_no_text(self) -> None:
         """What is no text is refused at once, and costs no other message anything."""
         for to, text in (("bob", None), ("bob", 7), (None, "x"), (["bob"], "x")):
-            self.failureResultOf(self.alice.send(to, text), TypeError)  # type: ignore[arg-type]
+            self.failureResultOf(self.alice.send(to, text), TypeError)  # type: ignore[arg-type]  # no text
         error = self.failureResultOf(self.alice.send("bob", "\ud800"), ValueError).value
         self.assertIn("no character", str(error))
-        self.failureResultOf(self.alice.broadcast(b"x"), TypeError)  # type: ignore[arg-type]
+        self.failureResultOf(self.alice.broadcast(b"x"), TypeError)  # type: ignore[arg-type]  # no text
         self.world.run(self.alice.send("bob", "x"))
 
     def test_same_name(self) -> None:

@@ -27,7 +27,7 @@ class Slow(Ear):
         super().__init__()
         self.done: Deferred[None] = Deferred()
 
-    def heard(self, heard: Heard) -> Deferred[None]:  # type: ignore[override]
+    def heard(self, heard: Heard) -> Deferred[None]:  # type: ignore[override]  # it always waits
         super().heard(heard)
         return self.done
 
