@@ -8,6 +8,7 @@ the reactor.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -194,6 +195,12 @@ class Peer:
             self.socket.unwrap().close()
         else:
             self.socket.close()
+
+    def announce(self) -> None:
+        """Announce the end, and read nothing more."""
+        self.socket.settimeout(0.2)
+        with contextlib.suppress(TimeoutError, ssl.SSLError):
+            cast("ssl.SSLSocket", self.socket).unwrap()
 
     def vanish(self) -> None:
         """End without having announced it."""

@@ -62,8 +62,6 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.written, [frame, b"b"])
         self.assertIs(self.written[0], frame)
         self.assertEqual((self.outbox.position, self.outbox.size), (8, 0))
-        self.outbox.write_through(b"no message", 0)
-        self.assertEqual(self.outbox.position, 8)
 
     def test_write_through_in_order(self) -> None:
         """… and waits for its turn behind what waits, and while the transport has enough."""

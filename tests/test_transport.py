@@ -470,6 +470,23 @@ if FAST:
             server.transport.pauseProducing()
             server.transport.resumeProducing()
 
+        async def test_producer_of_one_who_ends(self) -> None:
+            """
+            A producer is told as soon as the peer has announced its end, though it has not come.
+
+            It may have kept our `write`, of which aiofastnet complains from then on.
+            """
+            peer, server = await self.connected()
+            server.transport.write(b"a" * MUCH)
+            producer = Producer(server.transport, MUCH, True)
+            producer.start()
+            await aside(peer.announce)
+            await turns(3)
+            self.assertTrue(producer.stopped)
+            self.assertTrue(server.transport.connected)
+            await aside(peer.reset)
+            await server.ending()
+
         async def test_aborted_hears_nothing(self) -> None:
             """A protocol that has aborted gets nothing more."""
             peer, server = await self.connected()

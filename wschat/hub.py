@@ -32,7 +32,7 @@ class FrameSink(Protocol):
         """Send a frame, with all others of this turn."""
 
     def write_through(self, frame: bytes, message_id: int) -> None:
-        """Send a frame at once, unless something waits before it."""
+        """Send a frame of the stream, after all others of it, at once unless something waits."""
 
 
 class Session:

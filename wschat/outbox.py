@@ -115,11 +115,15 @@ class Outbox:
             self._turn.add(self)
 
     def write_through(self, frame: bytes, message_id: int) -> None:
-        """Send a frame at once, unless something waits before it: then as `write`."""
+        """
+        Send a frame of the stream at once, unless something waits before it: then as `write`.
+
+        `message_id` is after those of all frames before it.
+        """
         if self._size or self._paused or self._closed:
             self.write(frame, message_id)
             return
-        self.position = max(self.position, message_id)
+        self.position = message_id
         self._write(frame)
 
     def flush(self) -> None:

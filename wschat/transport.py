@@ -125,6 +125,7 @@ class FastTransport(asyncio.BufferedProtocol):
         """The peer has closed its side; aiofastnet answers, and ends the connection."""
         self.disconnecting = True
         self.write = _drop
+        self._stop_producer()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -152,17 +153,20 @@ class FastTransport(asyncio.BufferedProtocol):
             reason = ConnectionLost(*(() if error is None else (str(error),)))
         self.disconnecting = True
         held, self._held = self._held, b""
-        producer, self.producer = self.producer, None
         protocol, self.protocol = self.protocol, None
+        self._stop_producer()
+        if protocol is not None:
+            if held and isinstance(reason, ConnectionDone):  # it has come before the end
+                protocol.dataReceived(held)
+            protocol.connectionLost(Failure(reason))
+
+    def _stop_producer(self) -> None:
+        producer, self.producer = self.producer, None
         try:
             if producer is not None:
                 producer.stopProducing()
         except Exception:
             log.failure("a producer could not be stopped")
-        if protocol is not None:
-            if held and isinstance(reason, ConnectionDone):  # it has come before the end
-                protocol.dataReceived(held)
-            protocol.connectionLost(Failure(reason))
 
     # What protocols call.
 

@@ -119,7 +119,7 @@ class ChatProtocol(LeanProtocol):
         return v1.SUBPROTOCOL
 
     def onOpen(self) -> None:
-        write = self._forward
+        write = self.transport.write  # not by way of us: each object touched costs a broadcast
         if self._dialect is wire.CLASSIC:
             self._reading = Reading(self.transport, self.connections.restless)
             write = self._reading.write
@@ -196,10 +196,6 @@ class ChatProtocol(LeanProtocol):
         if self._outbox is not None and self.state == self.STATE_OPEN:
             self._outbox.write(b"\x8a%c%b" % (len(payload), payload), 0)
 
-    def _forward(self, data: bytes) -> None:
-        """Write joined frames to a peer of `wschat.v1`, which says itself what it has read."""
-        self.transport.write(data)
-
     def _probe(self, answered: Callable[[], None]) -> None:
         """Ping a peer of `wschat.v1` behind what waits; `answered` is called when it answers."""
         nonce = secrets.token_bytes(_NONCE)
@@ -261,6 +257,7 @@ class ChatProtocol(LeanProtocol):
 
     def _closeConnection(self, abort: bool = False) -> None:
         """After a close that was answered the peer gets an end, and no reset."""
+        self._end()
         super()._closeConnection(abort and not self.wasClean)
 
     def abort(self) -> None:
