@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import sqlalchemy as sa
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.stores import OnFile, StoreTests, engine, file_engine, named
-from tests.support import NOW
+from tests.support import NOW, make_message
 from wschat import database
 from wschat.sqlite import SQLite
 from wschat.stream import Place
+
+_WRITTEN: Final = Path("/proc/self/io")
 
 
 class DiskFullTests(SynchronousTestCase):
@@ -28,6 +32,36 @@ class DiskFullTests(SynchronousTestCase):
         error.sqlite_errorcode = sqlite3.SQLITE_BUSY
         self.assertFalse(dialect.disk_full(error))
         self.assertFalse(dialect.disk_full(None))
+
+
+class WrittenTests(SynchronousTestCase):
+    """What is written for a batch of messages."""
+
+    if not _WRITTEN.exists():
+        skip = "only Linux tells what a process writes"
+
+    def written(self) -> int:
+        """What this process has written to files of whatever kind, in bytes."""
+        return int(re.findall(r"wchar: (\d+)", _WRITTEN.read_text())[0])
+
+    def test_once(self) -> None:
+        """Pages go to the write-ahead log, and no copy of what they were goes anywhere."""
+        engine = file_engine(self)
+        database.migrate(engine)
+        dialect = SQLite(engine)
+        self.addCleanup(dialect.close)
+        log = Path(f"{engine.url.database}-wal")
+        for number in range(30):
+            batch = [make_message(f"user{n % 50}", f"user{n % 49}", "x" * 300) for n in range(200)]
+            for n, message in enumerate(batch):
+                message.client_id = f"{number}-{n}"
+            with dialect.transaction() as connection:
+                connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0")
+                before, size = self.written(), log.stat().st_size
+                dialect.insert(connection, batch, NOW)
+            grown = log.stat().st_size - size
+            self.assertGreater(grown, 200 * 300)
+            self.assertLess(self.written() - before, 1.01 * grown)
 
 
 class TransactionTests(SynchronousTestCase):

@@ -169,8 +169,14 @@ def _last(done: sqlite3.Cursor) -> Sequence[int]:
 
 @functools.cache
 def _insert_messages(rows: int) -> str:
+    """
+    When one row is refused, the transaction is over.
+
+    A statement that could be undone alone has SQLite keep the pages that it
+    changes as they were, in a file that it writes twice as much to as to the log.
+    """
     values = rows_of("?", COLUMNS.count(",") + 1, rows)
-    return f"INSERT INTO messages ({COLUMNS}) VALUES {values}"  # noqa: S608
+    return f"INSERT OR ROLLBACK INTO messages ({COLUMNS}) VALUES {values}"  # noqa: S608
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
