@@ -256,18 +256,17 @@ class ChatService(Service):
         if isinstance(request, v1.Ack):
             self._acknowledged(session, request.id)
             return
-        now = self._wall()
         if isinstance(request, v1.Resume) and session.name is None:
             self._resume(session, request)  # free, as the connection was
             return
+        now = self._wall()
         self.hub.count(session.user_id, now, size)
         if isinstance(request, v1.Resume) or session.name is None:
             raise Refused(ErrorCode.NOT_RESUMED)
-        if isinstance(request, v1.Renew):
-            self._logins.renew(session, request.token)
-            return
         if isinstance(request, v1.Submission):
             self._send(session, v1.submitted(request, session.user_id, now), size)
+        elif isinstance(request, v1.Renew):
+            self._logins.renew(session, request.token)
         else:
             self._commits.put(session, request, size)
 

@@ -258,6 +258,11 @@ def valid_client_id(text: str) -> bool:
 def decode_request(payload: bytes) -> Request:
     """Read what a client sent.  Raises `wire.Malformed`."""
     request = wire.decode(_requests, payload)
+    if isinstance(request, Submission):  # nearly all are
+        for name in (request.header.client_id, request.header.follows):
+            if name and not valid_client_id(name):
+                raise wire.Malformed("A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+        return request
     for right, otherwise in _checks(request):
         if not right:
             raise wire.Malformed(otherwise)
@@ -266,11 +271,7 @@ def decode_request(payload: bytes) -> Request:
 
 def _checks(request: Request) -> Iterator[tuple[bool, str]]:
     """What has to be so in a frame whose types are right, and what is said when it is not."""
-    if isinstance(request, Submission):
-        names = filter(None, (request.header.client_id, request.header.follows))
-        well_named = all(map(valid_client_id, names))
-        yield well_named, "A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -"
-    elif isinstance(request, Resume):
+    if isinstance(request, Resume):
         well_named = valid_client_id(request.session)
         yield well_named, "A session is 1 to 64 characters of A-Z a-z 0-9 . _ : -"
     elif isinstance(request, AskStatus):
@@ -311,21 +312,8 @@ def submitted(submission: Submission, sender: str, now: float) -> wire.Message:
 
 
 def _header(message: wire.Message, follows: str | None, sender_key: str | None) -> _Header:
-    plain = wire.header(message)
-    return _Header(
-        plain.sender,
-        plain.to,
-        plain.message_type,
-        plain.is_broadcast,
-        plain.timestamp,
-        plain.signature,
-        plain.encrypted_key,
-        plain.encryption_nonce,
-        message.client_id,
-        follows,
-        message.envelope_signature,
-        sender_key,
-    )
+    ours = message.client_id, follows, message.envelope_signature, sender_key
+    return _Header(*wire.header_fields(message), *ours)
 
 
 def delivery(message: wire.Message, reader: str = "") -> Delivery:
@@ -336,7 +324,7 @@ def delivery(message: wire.Message, reader: str = "") -> Delivery:
     sender's alone.
     """
     header = _header(message, None, message.sender_key if reader == message.sender else None)
-    return Delivery(message.id, header, wire.Body(message.content), message.status.value)
+    return Delivery(message.id, header, wire.Body(message.content), message.status)
 
 
 def delivered(frame: Delivery) -> wire.Message:

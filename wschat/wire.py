@@ -121,6 +121,10 @@ class Header(msgspec.Struct, rename={"sender": "from"}, omit_defaults=True):
     encryption_nonce: str | None = None
 
 
+#: The fields of a `Header` that is written, in order.
+HeaderFields = tuple[str, str, str, bool | None, str, str | None, str | None, str | None]
+
+
 class Body(msgspec.Struct):
     """A frame's `body`."""
 
@@ -289,13 +293,13 @@ def decode_submission(payload: bytes, sender: str, now: float) -> Message:
     return submitted(submission.header, submission.body, sender, now)
 
 
-def header(message: Message) -> Header:
+def header_fields(message: Message) -> HeaderFields:
     """A message's header as it is written, to clients and to servers."""
     kind = message.kind
-    return Header(
+    return (
         message.sender,
         message.topic,
-        kind.value,
+        kind,
         True if kind is Kind.BROADCAST else None,
         message.timestamp,
         message.signature,
@@ -304,16 +308,20 @@ def header(message: Message) -> Header:
     )
 
 
+def _header(message: Message) -> Header:
+    return Header(*header_fields(message))
+
+
 def encode_delivery(message: Message) -> bytes:
     """A message as the server sends it to a classic client: JSON, UTF-8."""
     return _encoder.encode(
-        _Delivery(header(message), Body(message.content), message.id, message.status.value)
+        _Delivery(_header(message), Body(message.content), message.id, message.status)
     )
 
 
 def encode_submission(message: Message) -> bytes:
     """A message as a classic client sends it: JSON, UTF-8, without `id` and `status`."""
-    return _encoder.encode(_Submission(header(message), Body(message.content)))
+    return _encoder.encode(_Submission(_header(message), Body(message.content)))
 
 
 def delivered(header: Header, body: Body, message_id: int, status: str) -> Message:
