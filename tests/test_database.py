@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -110,6 +111,16 @@ class SqliteTests(SynchronousTestCase):
             with self.assertRaisesRegex(sa.exc.OperationalError, "locked"):
                 other.execute(sa.delete(database.users))
             other.rollback()
+
+    def test_old(self) -> None:
+        """One that does not know all that is said to it is refused, with what is needed."""
+        made = file_engine(self)
+        self.patch(sqlite3, "sqlite_version_info", (3, 34, 1))
+        error = self.assertRaises(database.Unusable, database.migrate, made)
+        self.assertIn("wschat needs 3.35 or later", str(error))
+        self.patch(sqlite3, "sqlite_version_info", (3, 35, 0))
+        self.assertIsNone(database.revisions(made)[0])
+        database.migrate(made)
 
 
 class PostgreSQLTests(SynchronousTestCase):

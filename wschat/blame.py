@@ -21,7 +21,7 @@ def blaming(option: str, value: object) -> Iterator[None]:
     try:
         yield
     # They say of which file, of which port, and what is wrong.
-    except (OSError, CannotListenError, database.NewerSchema) as error:
+    except (OSError, CannotListenError, database.Unusable) as error:
         raise StartError(f"--{option}: {str(value)!r}: {one_line(error)}") from error
     except Exception as error:
         (accepts,) = (s.accepts for s in config.SETTINGS if s.name == option)

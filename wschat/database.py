@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ import alembic.migration
 import alembic.script
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
+
+#: The oldest SQLite that knows all that is said to it: a migration drops a column.
+_OLDEST_SQLITE: Final = (3, 35)
 
 #: How long SQLite waits for another process that writes, in milliseconds.
 _BUSY: Final = 10_000
@@ -113,7 +117,11 @@ expired = sa.Table(
 )
 
 
-class NewerSchema(Exception):
+class Unusable(Exception):
+    """Why this version cannot work with a database."""
+
+
+class NewerSchema(Unusable):
     """The database's schema is one that this version does not know."""
 
 
@@ -200,8 +208,14 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """
     Bring the database's schema up to a revision; a new database gets all of it.
 
-    Raises `NewerSchema`.
+    Raises `Unusable`, `NewerSchema` among them.
     """
+    if engine.dialect.name == "sqlite" and sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        needed = ".".join(map(str, _OLDEST_SQLITE))
+        raise Unusable(
+            f"this Python has SQLite {sqlite3.sqlite_version}, and wschat needs {needed} or"
+            " later: use a newer Python, or PostgreSQL"
+        )
     config = _alembic()
     with engine.execution_options(writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":  # several servers may start at once
