@@ -285,6 +285,8 @@ class LogTests(ServerTests):
             body = {"user_id": "alice", "signature": text}
             self.server.request("POST", "/auth/login?verify=true", body)
         self.server.upgrade("/ws?token=x")
+        for page in ("/metrics", "/analytics/summary"):
+            self.server.request("GET", page, authorization="Bearer x")
         events = [
             (event["event"], event["user_id"], event.get("reason"), event["address"])
             for event in self.events
@@ -299,6 +301,7 @@ class LogTests(ServerTests):
                 ("login", "alice", None, ADDRESS),
                 ("login", "alice", nothing, ADDRESS),
                 ("websocket", "", "The token is not valid.", ADDRESS),
+                *[("administrator", "", "The token is not valid.", ADDRESS)] * 2,
             ],
         )
 

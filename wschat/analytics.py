@@ -23,7 +23,7 @@ from wschat.accounts import Accounts
 from wschat.database import messages, users
 from wschat.http import Answer, Endpoint, Tree
 from wschat.hub import Registry
-from wschat.monitoring import check_administrator
+from wschat.monitoring import Administrators
 from wschat.store import Store
 
 #: How many days are told of when nobody says, and at most.
@@ -139,13 +139,19 @@ class Analytics:
     """Answers administrators, out of the database."""
 
     def __init__(
-        self, store: Store, accounts: Accounts, registry: Registry, wall: Callable[[], float]
+        self,
+        store: Store,
+        accounts: Accounts,
+        registry: Registry,
+        wall: Callable[[], float],
+        administrators: Administrators,
     ) -> None:
         """`wall` gives seconds since the epoch."""
         self._store = store
         self._accounts = accounts
         self._registry = registry
         self._wall = wall
+        self._administrators = administrators
         self._known: dict[tuple[_Read, int], tuple[float, dict[str, Any]]] = {}
         self._asking: dict[tuple[_Read, int], list[Deferred[dict[str, Any]]]] = {}
 
@@ -176,8 +182,8 @@ class Analytics:
 
     async def _read(self, read: _Read, request: Request) -> dict[str, Any]:
         """What a function reads, or has read of late.  Raises `Answer`, `AccountError`."""
+        self._administrators.check(request)
         now = self._wall()
-        check_administrator(self._accounts, request, now)
         wanted = (read, _days(request))
         known = self._known.get(wanted)
         if known is not None and 0 <= now - known[0] < FRESH:

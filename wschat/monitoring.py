@@ -16,7 +16,8 @@ from twisted.web.server import Request
 
 from wschat.accounts import AccountError, Accounts
 from wschat.addresses import Networks
-from wschat.http import Answer, bearer, within
+from wschat.http import Answer, address, bearer, within
+from wschat.security import Security
 from wschat.store import Store
 
 #: How long the database may take to answer, in seconds.
@@ -25,12 +26,22 @@ PATIENCE: Final = 5.0
 log = Logger(namespace="wschat.monitoring")
 
 
-def check_administrator(accounts: Accounts, request: Request, now: float) -> None:
-    """Raise `Answer` unless a request has an administrator's token, in its `Authorization`."""
-    try:
-        accounts.administrator(bearer(request), now)
-    except AccountError as error:
-        raise Answer(error.text, error.status, www_authenticate="Bearer") from None
+class Administrators:
+    """Who may ask how the server does, and how much it is used."""
+
+    def __init__(self, accounts: Accounts, wall: Callable[[], float], security: Security) -> None:
+        """`wall` gives seconds since the epoch; `security` writes down who is refused."""
+        self._accounts = accounts
+        self._wall = wall
+        self._security = security
+
+    def check(self, request: Request) -> None:
+        """Raise `Answer` unless a request has an administrator's token, in its `Authorization`."""
+        try:
+            self._accounts.administrator(bearer(request), self._wall())
+        except AccountError as error:
+            self._security.refused("administrator", error.text, address(request))
+            raise Answer(error.text, error.status, www_authenticate="Bearer") from None
 
 
 class Text(Protocol):
@@ -75,22 +86,20 @@ class Monitoring:
 
     def __init__(
         self,
-        accounts: Accounts,
+        administrators: Administrators,
         database: Database,
-        wall: Callable[[], float],
         text: Text,
         *,
         readers: Networks,
         draining: Callable[[], bool],
     ) -> None:
         """
-        `text` makes the metrics, which `readers` may read, and administrators.
+        `text` makes the metrics, which `readers` may read, and `administrators`.
 
         `draining` says whether the server is about to end.
         """
-        self._accounts = accounts
+        self._administrators = administrators
         self._database = database
-        self._wall = wall
         self._text = text
         self.readers = readers
         self._draining = draining
@@ -109,6 +118,6 @@ class Monitoring:
     async def metrics(self, request: Request) -> Answer:
         """The metrics, in Prometheus' text format."""
         if not within(request, self.readers):
-            check_administrator(self._accounts, request, self._wall())
+            self._administrators.check(request)
         body = self._text(await self._database.size())
         return Answer(body, content_type=CONTENT_TYPE_LATEST)

@@ -99,6 +99,7 @@ class Parts:
             max_sessions_per_user=settings.max_sessions_per_user,
         )
         security = Security(wall)
+        administrators = monitoring.Administrators(accounts, wall, security)
         self._door = gate.Gate(factory, self._admission, security)
         watched = metrics.Metrics(
             meters,
@@ -118,14 +119,15 @@ class Parts:
             meters=meters,
             security=security,
             monitoring=monitoring.Monitoring(
-                accounts,
+                administrators,
                 monitoring.Database(kept, reactor),
-                wall,
                 watched,
                 readers=settings.metrics_from,
                 draining=lambda: connections.shutting_down,
             ),
-            analytics=analytics.Analytics(kept, accounts, hub.registry, wall).resource(),
+            analytics=analytics.Analytics(
+                kept, accounts, hub.registry, wall, administrators
+            ).resource(),
         )
         self.lag = Lag(reactor, meters.lag_seconds.observe)
 
