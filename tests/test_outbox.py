@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -249,6 +250,20 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual((self.written, self.outbox.position), ([], 0))
         self.failureResultOf(self.outbox.drained(), Closed)
         self.assertEqual(self.overflows, 0)
+
+    def test_lets_go(self) -> None:
+        """A closed outbox keeps no transport: its session may outlive the connection."""
+
+        class Transport:
+            def write(self, data: bytes) -> None: ...
+
+        transport = Transport()
+        gone = weakref.ref(transport)
+        outbox = Outbox(self.turn, LIMIT, transport.write, self.overflow)
+        del transport
+        self.assertIsNotNone(gone())
+        outbox.close()
+        self.assertIsNone(gone())
 
     def test_connection_gone(self) -> None:
         """The transport's end closes the outbox."""

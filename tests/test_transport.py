@@ -487,6 +487,15 @@ if FAST:
             await aside(peer.reset)
             await server.ending()
 
+        async def test_producer_of_an_aborted_one(self) -> None:
+            """A producer is told at once when the connection is aborted."""
+            _, server = await self.connected()
+            producer = Producer(server.transport, MUCH, True)
+            producer.start()
+            server.transport.abortConnection()
+            self.assertTrue(producer.stopped)
+            await server.ending()
+
         async def test_aborted_hears_nothing(self) -> None:
             """A protocol that has aborted gets nothing more."""
             peer, server = await self.connected()

@@ -214,7 +214,7 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
         needed = ".".join(map(str, _OLDEST_SQLITE))
         raise Unusable(
             f"this Python has SQLite {sqlite3.sqlite_version}, and wschat needs {needed} or"
-            " later: use a newer Python, or PostgreSQL"
+            " later: use another SQLite, or PostgreSQL"
         )
     config = _alembic()
     with engine.execution_options(writes=True).begin() as connection:

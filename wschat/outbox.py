@@ -22,6 +22,10 @@ _WRITE_BYTES: Final = 65536
 log = Logger(namespace="wschat.outbox")
 
 
+def _drop(data: bytes) -> None:
+    """Nothing more is to be sent; a session may outlive its connection."""
+
+
 class Closed(Exception):
     """The connection ended before its outbox was empty."""
 
@@ -167,8 +171,9 @@ class Outbox:
         return deferred
 
     def close(self) -> None:
-        """Forget what waits: it stays in the store."""
+        """Forget what waits, which stays in the store, and the transport."""
         self._closed = True
+        self._write = _drop
         self._frames.clear()
         self._size = 0
         drained, self._drained = self._drained, []

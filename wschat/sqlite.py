@@ -173,7 +173,7 @@ def _insert_messages(rows: int) -> str:
     When one row is refused, the transaction is over.
 
     A statement that could be undone alone has SQLite keep the pages that it
-    changes as they were, in a file that it writes twice as much to as to the log.
+    changes as they were, in a file that it writes more to than to the log.
     """
     values = rows_of("?", COLUMNS.count(",") + 1, rows)
     return f"INSERT OR ROLLBACK INTO messages ({COLUMNS}) VALUES {values}"  # noqa: S608

@@ -67,7 +67,8 @@ class FastTransport(asyncio.BufferedProtocol):
         "write",
     )
 
-    #: Sends some bytes: aiofastnet's own, until nothing more can be sent.
+    #: Sends some bytes: aiofastnet's own, until nothing more can be sent.  Only a producer that is
+    #: registered may keep it, as it is told when that is so.
     write: Callable[[bytes], None]
     protocol: IProtocol | None
     producer: Any
@@ -188,6 +189,7 @@ class FastTransport(asyncio.BufferedProtocol):
             self._aborted = True
             self.disconnecting = True
             self.write = _drop
+            self._stop_producer()
             # aiofastnet may be reading, and would go on: it is told when it is done.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._transport.abort)

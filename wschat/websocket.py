@@ -257,7 +257,6 @@ class ChatProtocol(LeanProtocol):
 
     def _closeConnection(self, abort: bool = False) -> None:
         """After a close that was answered the peer gets an end, and no reset."""
-        self._end()
         super()._closeConnection(abort and not self.wasClean)
 
     def abort(self) -> None:
