@@ -10,6 +10,7 @@ from twisted.internet.error import CannotListenError
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.blame import StartError, blaming, one_line, say_in_one_line
+from wschat.database import NewerSchema, Unusable
 
 
 class BlameTests(SynchronousTestCase):
@@ -31,6 +32,12 @@ class BlameTests(SynchronousTestCase):
         self.assertEqual(line, "--data-dir: '/x': [Errno 2] No such file: '/x'")
         busy = CannotListenError("127.0.0.1", 1, OSError(98, "in use"))
         self.assertNotIn("it takes", self.said("listen", ":1", busy))
+
+    def test_databases(self) -> None:
+        """So do those of databases that cannot be used, whatever it is."""
+        for kind in (Unusable, NewerSchema):
+            line = self.said("database", "x", kind("too old"))
+            self.assertEqual(line, "--database: 'x': too old")
 
     def test_anything_else(self) -> None:
         """With any other comes what the option takes."""

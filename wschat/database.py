@@ -145,7 +145,8 @@ def make_engine(url: str | sa.URL) -> sa.Engine:
     """
     An engine for `sqlite://` (in memory), `sqlite:///PATH` or `postgresql+psycopg://...`.
 
-    A SQLite file is made when missing, and nobody else can read it.
+    A SQLite file is made when missing, and nobody else can read it.  Raises
+    `Unusable` for a SQLite that is too old.
     """
     url = sa.make_url(url)
     if url.get_backend_name() != "sqlite":
@@ -158,6 +159,12 @@ def make_engine(url: str | sa.URL) -> sa.Engine:
                 "connect_timeout": _CONNECT_TIMEOUT,
                 "tcp_user_timeout": _CONNECT_TIMEOUT * 1000,  # for one that says nothing any more
             },
+        )
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        needed = ".".join(map(str, _OLDEST_SQLITE))
+        raise Unusable(
+            f"this Python has SQLite {sqlite3.sqlite_version}, and wschat needs {needed} or"
+            " later: use another SQLite, or PostgreSQL"
         )
     if url.database:
         _make_private(url.database)
@@ -208,14 +215,8 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """
     Bring the database's schema up to a revision; a new database gets all of it.
 
-    Raises `Unusable`, `NewerSchema` among them.
+    Raises `NewerSchema`.
     """
-    if engine.dialect.name == "sqlite" and sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        needed = ".".join(map(str, _OLDEST_SQLITE))
-        raise Unusable(
-            f"this Python has SQLite {sqlite3.sqlite_version}, and wschat needs {needed} or"
-            " later: use another SQLite, or PostgreSQL"
-        )
     config = _alembic()
     with engine.execution_options(writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":  # several servers may start at once

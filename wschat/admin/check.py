@@ -292,7 +292,7 @@ def _database(context: Context, names: list[str]) -> Iterator[Finding]:
             newest = connection.execute(
                 sa.select(sa.func.max(database.messages.c.stored_at))
             ).scalar()
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, database.Unusable) as error:
         text = " ".join(str(getattr(error, "orig", None) or error).split())
         yield Finding("--database", Grade.BAD, text)
         return

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import sqlalchemy as sa
 
-from wschat import administration, config
+from wschat import administration, config, database
 from wschat.admin import backup, check, data, settings, tokens, users
 from wschat.admin.context import Context, Failed
 
@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
         status: int | None = given.run(context, given)
     except (Failed, config.ConfigError, administration.NoSuchUser, administration.Refused) as error:
         return _say(str(error))
+    except database.Unusable as error:
+        return _say(f"--database: {error}")
     except sa.exc.DBAPIError as error:
         return _say(f"--database: {' '.join(str(error.orig).split())}")
     except BrokenPipeError:
