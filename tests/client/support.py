@@ -312,10 +312,17 @@ class Conversation(WebSocketServerProtocol):
     #: What is said after the client's goodbye, before the server's own.
     parting = ""
 
+    #: How long the client's goodbye is left without an answer, in seconds.
+    pause = 0.0
+
     def onOpen(self) -> None:
         self.factory.script.opened(self)
 
     def onCloseFrame(self, code: int, reasonRaw: bytes) -> Any:
+        if self.pause:
+            cast(Any, reactor).callLater(self.pause, self.onCloseFrame, code, reasonRaw)
+            self.pause = 0.0
+            return False
         if self.parting:
             self.deliver(self.parting)
         return super().onCloseFrame(code, reasonRaw)

@@ -190,6 +190,13 @@ class ScriptedTests(QuickTests):
         await client.stop()
         self.assertEqual(ear.texts, ["before", "just in time"])
 
+    async def test_late_goodbye(self) -> None:
+        """A server may take more than a second for its goodbye: a slow network does."""
+        client, ear, end = await self.talk()
+        end.pause, end.parting = 1.1, "late"
+        await client.stop()
+        self.assertEqual(ear.texts, ["late"])
+
     async def test_backs_off(self) -> None:
         """Each failure in a row allows a longer wait, up to a limit; success starts anew."""
         allowed: list[float] = []

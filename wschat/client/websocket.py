@@ -16,6 +16,10 @@ from wschat.client.accounts import TIMEOUT
 #: The longest message that a client takes, in bytes.
 MAX_MESSAGE: Final = 1024 * 1024
 
+#: How long a server may take to answer a goodbye, in seconds.  Autobahn rounds the end of it down
+#: to a whole second: its own one second may be none, and then what went before may not arrive.
+_GOODBYE: Final = 3.0
+
 
 class Owner(Protocol):
     """What a connection tells."""
@@ -138,6 +142,7 @@ class ConnectionFactory(WebSocketClientFactory):
             maxFramePayloadSize=MAX_MESSAGE,
             failByDrop=False,
             openHandshakeTimeout=TIMEOUT,
+            closeHandshakeTimeout=_GOODBYE,
             autoPingInterval=keepalive[0],
             autoPingTimeout=keepalive[1],
         )
