@@ -8,7 +8,7 @@ parse failures are `wire.Malformed`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -258,33 +258,38 @@ def valid_client_id(text: str) -> bool:
 def decode_request(payload: bytes) -> Request:
     """Read what a client sent.  Raises `wire.Malformed`."""
     request = wire.decode(_requests, payload)
-    if isinstance(request, Submission):  # nearly all are
-        for name in (request.header.client_id, request.header.follows):
-            if name and not valid_client_id(name):
-                raise wire.Malformed("A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -")
-        return request
-    for right, otherwise in _checks(request):
-        if not right:
-            raise wire.Malformed(otherwise)
+    _check(request)
     return request
 
 
-def _checks(request: Request) -> Iterator[tuple[bool, str]]:
-    """What has to be so in a frame whose types are right, and what is said when it is not."""
-    if isinstance(request, Resume):
+def _check(request: Request) -> None:
+    """Raise `wire.Malformed` unless all is as it has to be in a frame whose types are right."""
+    if isinstance(request, Submission):
+        for name in (request.header.client_id, request.header.follows):
+            if name:
+                well_named = valid_client_id(name)
+                _require(well_named, "A client_id is 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+    elif isinstance(request, Resume):
         well_named = valid_client_id(request.session)
-        yield well_named, "A session is 1 to 64 characters of A-Z a-z 0-9 . _ : -"
+        _require(well_named, "A session is 1 to 64 characters of A-Z a-z 0-9 . _ : -")
     elif isinstance(request, AskStatus):
         few = len(request.client_ids) <= MAX_NAMES
-        yield few, f"At most {MAX_NAMES} client ids can be asked about at once."
+        _require(few, f"At most {MAX_NAMES} client ids can be asked about at once.")
     elif isinstance(request, AskHistory):
-        yield None in (request.before, request.after), "A page is before an id or after one."
+        one_way = None in (request.before, request.after)
+        _require(one_way, "A page is before an id or after one.")
         fits = 1 <= request.limit <= MAX_HISTORY_LIMIT
-        yield fits, f"A page has 1 to {MAX_HISTORY_LIMIT} messages."
+        _require(fits, f"A page has 1 to {MAX_HISTORY_LIMIT} messages.")
         peer = request.peer == wire.BROADCAST or wire.valid_user_id(request.peer)
-        yield peer, "'with' is a user id or broadcast."
+        _require(peer, "'with' is a user id or broadcast.")
     elif isinstance(request, AskPresence):
-        yield len(request.users or ()) <= MAX_NAMES, f"At most {MAX_NAMES} users can be named."
+        few = len(request.users or ()) <= MAX_NAMES
+        _require(few, f"At most {MAX_NAMES} users can be named.")
+
+
+def _require(right: bool, otherwise: str) -> None:
+    if not right:
+        raise wire.Malformed(otherwise)
 
 
 def names_of(payload: bytes) -> tuple[str | None, str | int | None]:
