@@ -54,7 +54,7 @@ class Running:
                 return match[1]
             if self.process.poll() is not None:
                 break
-            time.sleep(0.02)
+            time.sleep(0.02)  # what is appended to a file tells nobody
         self.stop()
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         raise StartFailed((lines or ["it said nothing"])[-1][:200])
@@ -66,7 +66,7 @@ class Running:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
             except OSError:
-                time.sleep(0.02)
+                time.sleep(0.02)  # a port that is not open tells nobody when it is
             else:
                 return
         self.stop()

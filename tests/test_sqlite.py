@@ -46,11 +46,11 @@ class WrittenTests(SynchronousTestCase):
 
     def test_once(self) -> None:
         """Pages go to the write-ahead log, and no copy of what they were goes anywhere."""
-        engine = file_engine(self)
-        database.migrate(engine)
-        dialect = SQLite(engine)
+        made = file_engine(self)
+        database.migrate(made)
+        dialect = SQLite(made)
         self.addCleanup(dialect.close)
-        log = Path(f"{engine.url.database}-wal")
+        log = Path(f"{made.url.database}-wal")
         for number in range(30):
             batch = [make_message(f"user{n % 50}", f"user{n % 49}", "x" * 300) for n in range(200)]
             for n, message in enumerate(batch):

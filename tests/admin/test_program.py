@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -10,6 +11,7 @@ from twisted.trial.unittest import TestCase
 from scripts.processes import Process
 from tests.admin.support import AdminTests
 from wschat import config
+from wschat.identity import PrivateKey
 
 
 class ArgumentTests(AdminTests):
@@ -38,6 +40,13 @@ class ArgumentTests(AdminTests):
         """A database that does not answer is one line without its password."""
         url = "postgresql+psycopg://wschat:quokka@127.0.0.1:1/chat"
         self.assertNotIn("quokka", self.fails(f"--database={url}", "user", "list"))
+
+    def test_old_sqlite(self) -> None:
+        """So is a SQLite that is too old, and no file is made."""
+        self.patch(sqlite3, "sqlite_version_info", (3, 34, 1))
+        added = ("user", "add", "alice", "--public-key", PrivateKey.generate().public_key)
+        self.assertIn("--database: this Python has SQLite", self.fails(*added))
+        self.assertEqual([path.name for path in self.data_dir.glob("*.sqlite3")], [])
 
     def test_no_database(self) -> None:
         """In a directory that is not a server's nothing is made."""

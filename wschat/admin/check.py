@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from wschat import certificate, database
 from wschat.admin.context import Context
+from wschat.blame import one_line
 from wschat.datadir import SECRET_FILE, certificate_files
 
 #: A certificate that ends sooner is weak, in days: renewals are due a month before.
@@ -133,7 +134,7 @@ def _certificate(context: Context, names: list[str]) -> Iterator[Finding]:
         certificate.check(chain, key)
         first = x509.load_pem_x509_certificates(chain.read_bytes())[0]
     except (OSError, ValueError) as error:
-        yield Finding(about, Grade.BAD, " ".join(str(error).split()))
+        yield Finding(about, Grade.BAD, one_line(error))
         return
     yield _age(first, context.now)
     if first.issuer == first.subject:
@@ -293,8 +294,7 @@ def _database(context: Context, names: list[str]) -> Iterator[Finding]:
                 sa.select(sa.func.max(database.messages.c.stored_at))
             ).scalar()
     except (sa.exc.SQLAlchemyError, database.Unusable) as error:
-        text = " ".join(str(getattr(error, "orig", None) or error).split())
-        yield Finding("--database", Grade.BAD, text)
+        yield Finding("--database", Grade.BAD, one_line(error))
         return
     if found != ours:
         text = f"its schema is {found}; the server brings it to {ours} when it starts"

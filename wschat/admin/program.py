@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from wschat import administration, config, database
 from wschat.admin import backup, check, data, settings, tokens, users
 from wschat.admin.context import Context, Failed
+from wschat.blame import one_line
 
 _EPILOG = """
 A command reads the configuration as the server does: every option --some-option of
@@ -50,10 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         status: int | None = given.run(context, given)
     except (Failed, config.ConfigError, administration.NoSuchUser, administration.Refused) as error:
         return _say(str(error))
-    except database.Unusable as error:
-        return _say(f"--database: {error}")
-    except sa.exc.DBAPIError as error:
-        return _say(f"--database: {' '.join(str(error.orig).split())}")
+    except (database.Unusable, sa.exc.DBAPIError) as error:
+        return _say(f"--database: {one_line(error)}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is not flushed yet
         return 1
