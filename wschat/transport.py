@@ -124,9 +124,7 @@ class FastTransport(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The peer has closed its side; aiofastnet answers, and ends the connection."""
-        self.disconnecting = True
-        self.write = _drop
-        self._stop_producer()
+        self._write_no_more()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -144,7 +142,6 @@ class FastTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.connected = False
-        self.write = _drop
         reason: Exception
         if self._aborted:
             reason = ConnectionAborted()
@@ -152,16 +149,18 @@ class FastTransport(asyncio.BufferedProtocol):
             reason = ConnectionDone()
         else:  # without an error it is an end that TLS did not announce: it may be cut short
             reason = ConnectionLost(*(() if error is None else (str(error),)))
-        self.disconnecting = True
         held, self._held = self._held, b""
         protocol, self.protocol = self.protocol, None
-        self._stop_producer()
+        self._write_no_more()
         if protocol is not None:
             if held and isinstance(reason, ConnectionDone):  # it has come before the end
                 protocol.dataReceived(held)
             protocol.connectionLost(Failure(reason))
 
-    def _stop_producer(self) -> None:
+    def _write_no_more(self) -> None:
+        """Nothing more can be sent: so it is told to who produces it."""
+        self.disconnecting = True
+        self.write = _drop
         producer, self.producer = self.producer, None
         try:
             if producer is not None:
@@ -187,9 +186,7 @@ class FastTransport(asyncio.BufferedProtocol):
         """End the connection now: what was written may not arrive."""
         if self.connected and not self._aborted:
             self._aborted = True
-            self.disconnecting = True
-            self.write = _drop
-            self._stop_producer()
+            self._write_no_more()
             # aiofastnet may be reading, and would go on: it is told when it is done.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._transport.abort)
