@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo import REQUEST, Nobody, entry, make_factory
-from tests.support import ADDRESS, PING, TEXT, Wire, client_frame
+from tests.support import ADDRESS, PING, PONG, TEXT, Wire, client_frame
 from wschat import frames
 from wschat.websocket import ChatProtocol
 
@@ -61,10 +61,49 @@ class TakeTests(SynchronousTestCase):
             self.assertIsNone(frames.take_text(frame, 0, LONGEST), frame[:20])
 
 
-class _Slow(ChatProtocol):
+class PongTests(SynchronousTestCase):
+    """One pong."""
+
+    def test_whole(self) -> None:
+        """A whole pong is taken, wherever it begins, and what follows it is left."""
+        for size in (0, 1, 4, 8, 125):
+            payload = bytes(range(size))
+            frame = client_frame(PONG, payload)
+            found = frames.take_pong(b"before" + frame + b"after", 6)
+            self.assertEqual(found, (payload, 6 + len(frame)))
+
+    def test_not_whole(self) -> None:
+        """A pong of which anything is missing is left."""
+        for size in (0, 8):
+            frame = client_frame(PONG, b"x" * size)
+            for end in range(len(frame)):
+                self.assertIsNone(frames.take_pong(frame[:end], 0))
+
+    def test_others(self) -> None:
+        """All that is not just such a frame is left."""
+        good = client_frame(PONG, b"pong")
+        for frame in (
+            client_frame(PONG, b"x" * 126),
+            client_frame(PONG, b"pong", fin=False),
+            client_frame(PONG, b"pong", mask=None) + b"more",
+            *(bytes([good[0] | bit]) + good[1:] for bit in (0x10, 0x20, 0x40)),
+            *(client_frame(opcode, b"pong") for opcode in range(16) if opcode != PONG),
+            b"\x8a\xfe\x00\x04" + good[2:],  # not the shortest form
+        ):
+            self.assertIsNone(frames.take_pong(frame, 0), frame[:20])
+
+
+class _Fast(ChatProtocol):
+    """What came includes pongs, in their order among the messages; no text begins as they do."""
+
+    def onPong(self, payload: bytes) -> None:
+        self.factory.messages.received(self.session, b"\x8a" + payload)
+
+
+class _Slow(_Fast):
     """Autobahn alone reads."""
 
-    def _take_texts(self, most: int) -> int:
+    def _take_usual(self, most: int) -> int:
         return 0
 
 
@@ -120,7 +159,10 @@ def _anything(draw: st.DrawFn) -> bytes:
 
 
 _good = st.builds(lambda payload, mask: client_frame(TEXT, payload, mask=mask), _texts, _masks)
-_streams = st.lists(st.one_of(_good, _good, _anything()), max_size=12).map(b"".join)
+_pongs = st.builds(
+    lambda payload, mask: client_frame(PONG, payload, mask=mask), st.binary(max_size=125), _masks
+)
+_streams = st.lists(st.one_of(_good, _good, _pongs, _anything()), max_size=12).map(b"".join)
 
 
 class SameTests(SynchronousTestCase):
@@ -133,20 +175,28 @@ class SameTests(SynchronousTestCase):
         stream = stream[: len(stream) - missing] if missing < 10 else stream
         edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
         chunks = [stream[a:b] for a, b in itertools.pairwise(edges) if a < b]
-        self.assertEqual(_played(ChatProtocol, chunks), _played(_Slow, chunks))
+        self.assertEqual(_played(_Fast, chunks), _played(_Slow, chunks))
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_streams)
     def test_each_byte(self, stream: bytes) -> None:
         """… byte by byte, too."""
         chunks = [bytes([byte]) for byte in stream[:1500]]
-        self.assertEqual(_played(ChatProtocol, chunks), _played(_Slow, chunks))
+        self.assertEqual(_played(_Fast, chunks), _played(_Slow, chunks))
+
+    def test_inside_a_message(self) -> None:
+        """Between the frames of one message a pong may come, and a text may not."""
+        begin, end = client_frame(TEXT, b"be", fin=False), client_frame(0, b"gun")
+        for between in (PONG, TEXT):
+            chunks = [begin + client_frame(between, b"between") + end, client_frame(TEXT, b"next")]
+            for pieces in (chunks, [b"".join(chunks)]):
+                self.assertEqual(_played(_Fast, pieces), _played(_Slow, pieces))
 
     def test_many(self) -> None:
         """More than one turn has room for, with a ping in the middle and a bad end."""
         good = [client_frame(TEXT, b"%d" % n) for n in range(130)]
         stream = b"".join([*good[:70], client_frame(PING, b"?"), *good[70:]])
         chunks = [stream + client_frame(TEXT, b"\xff")]
-        fast = _played(ChatProtocol, chunks)
+        fast = _played(_Fast, chunks)
         self.assertEqual(fast, _played(_Slow, chunks))
         self.assertEqual(fast[1], [b"%d" % n for n in range(130)])

@@ -23,7 +23,7 @@ import wschat
 from wschat import v1, wire
 from wschat.codes import CloseCode
 from wschat.connections import Connections
-from wschat.frames import take_text
+from wschat.frames import take_pong, take_text
 from wschat.hub import Session
 from wschat.lean import SILENCE, LeanProtocol, initial_state
 from wschat.limits import Occupancy
@@ -157,7 +157,7 @@ class ChatProtocol(LeanProtocol):
             return
         left = _FRAMES_A_TURN
         while left:
-            left -= self._take_texts(left)
+            left -= self._take_usual(left)
             if not self.data and self.current_frame is None:
                 return
             if left:
@@ -168,19 +168,22 @@ class ChatProtocol(LeanProtocol):
         self.transport.pauseProducing()
         self.factory.next_turn(self._go_on)
 
-    def _take_texts(self, most: int) -> int:
-        """Read text frames that need no more than that, without Autobahn; how many."""
+    def _take_usual(self, most: int) -> int:
+        """Read frames that need no more than that, without Autobahn; how many."""
         if self.current_frame is not None or self.inside_message or self._perMessageCompress:
             return 0
         data, position, taken = self.data, 0, 0
-        longest = self.factory.max_message_size
-        while taken < most and self.state == self.STATE_OPEN:
-            frame = take_text(data, position, longest)
-            if frame is None:
+        end, longest = len(data), self.factory.max_message_size
+        while position < end and taken < most and self.state == self.STATE_OPEN:
+            if (text := take_text(data, position, longest)) is not None:
+                payload, position = text
+                self.onMessage(payload, False)
+            elif (pong := take_pong(data, position)) is not None:
+                payload, position = pong
+                self.onPong(payload)
+            else:
                 break
-            payload, position = frame
             taken += 1
-            self.onMessage(payload, False)
         if position:
             self.data = data[position:]
         return taken
