@@ -27,11 +27,13 @@ from benchmarks.servers import (
     StartFailed,
     Uws,
 )
-from benchmarks.targets import WSCHAT
+from benchmarks.targets import CLASSIC, WSCHAT
 from benchmarks.wschat_server import Wschat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PEERS: Final = (Floor, Nats, NatsRsa, Uws, Picows, NodeWs, SocketIo, Autobahn)
+#: What is measured beside wschat, by name: wschat itself with classic clients, and the peers.
+_NAMES: Final = (CLASSIC, *(peer.name for peer in PEERS))
 #: Descriptors that are needed beside those of the connections.
 _SPARE_FILES: Final = 200
 
@@ -45,7 +47,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, help="how often what varies most is measured; the median counts"
     )
-    names = ", ".join(peer.name for peer in PEERS)
+    names = ", ".join(_NAMES)
     parser.add_argument("--peers", help=f"only these, with commas between: {names}; or none")
     parser.add_argument(
         "--wschat",
@@ -81,7 +83,10 @@ def _servers(arguments: argparse.Namespace, cache: Cache) -> list[Server]:
         name = f"{WSCHAT}{number + 1}" if number else WSCHAT  # ratios are to the first
         label = f"wschat of {checkout.name}" if len(checkouts) > 1 else "wschat"
         servers.append(Wschat(cache, checkout, name, label))
-    wanted = _parts(arguments.peers) or [peer.name for peer in PEERS]
+    wanted = _parts(arguments.peers) or _NAMES
+    if CLASSIC in wanted:
+        label = f"{servers[0].label}, classic clients"
+        servers.append(Wschat(cache, checkouts[0], CLASSIC, label, protocol="classic"))
     return servers + [peer(cache) for peer in PEERS if peer.name in wanted]
 
 

@@ -133,11 +133,12 @@ def _targets(results: Results) -> str:
     for verdict in verdicts(results):
         target = verdict.target
         of = results.labels.get(target.peer, target.peer) if target.peer else _NOTHING
-        numbers = (_number(verdict.measured, 2), _number(verdict.by_time, 2))
+        found = (verdict.measured, verdict.by_time, verdict.classic)
+        numbers = [_number(value, 2) for value in found]
         connections = f"{target.connections:,}"
         rows.append((target.what, connections, of, target.wanted, *numbers, verdict.text))
-    headings = ("", "connections", "by that of", "target", "measured", "by CPU time", "")
-    return "## Targets\n\n" + _table(headings, rows)
+    headings = ("", "connections", "by that of", "target", "measured", "by CPU time")
+    return "## Targets\n\n" + _table((*headings, "classic clients", ""), rows)
 
 
 def _conditions(results: Results) -> str:

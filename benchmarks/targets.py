@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.results import Measurement, Results
+from benchmarks.results import Results
 
 #: The number of connections of most targets, and of the one of many.
 USUAL: Final = 300
 MANY: Final = 5000
 
 WSCHAT: Final = "wschat"
+#: The same, with classic clients: they ask for no receipts, and answer pings in place of acks.
+CLASSIC: Final = "classic"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Verdict:
     """
     A target, and what became of it.
 
-    `measured` is None when it could not be told.  `by_time` is the ratio of deliveries for each
+    `measured` is None when it could not be told; `classic` is the same with classic clients.
+    `by_time` is the ratio of deliveries for each
     second of the servers' processor time: of a rate, what it would be on a machine where
     nothing else runs, of a server that waits for nothing.
     """
@@ -67,6 +70,7 @@ class Verdict:
     target: Target
     measured: float | None
     by_time: float | None
+    classic: float | None
     doubt: str
 
     @property
@@ -84,27 +88,30 @@ def verdicts(results: Results) -> list[Verdict]:
 
 
 def _verdict(results: Results, target: Target) -> Verdict:
-    found = [results.find(WSCHAT, target.work, target.connections)]
-    if target.peer:
-        found.append(results.find(target.peer, target.work, target.connections))
-    measured = [m for m in found if m is not None]
-    if len(measured) < len(found):
-        return Verdict(target, None, None, "")
-    values = [m.values[target.key] for m in measured]
-    if not target.peer:
-        return Verdict(target, values[0], None, "")
+    measured = _ratio(results, target, WSCHAT, target.key)
     by_time = None
     if target.key == "rate":
-        ours, theirs = (m.values["cpu"] for m in measured)
-        by_time = theirs / ours if ours else None
-    ratio = values[0] / values[1] if values[1] else None
-    return Verdict(target, ratio, by_time, _doubt(target, measured))
+        cost = _ratio(results, target, WSCHAT, "cpu")
+        by_time = 1 / cost if cost else None
+    classic = _ratio(results, target, CLASSIC, target.key)
+    return Verdict(target, measured, by_time, classic, _doubt(results, target))
 
 
-def _doubt(target: Target, measured: list[Measurement]) -> str:
+def _ratio(results: Results, target: Target, server: str, key: str) -> float | None:
+    """A server's value by the peer's, or alone; None when one of them was not measured."""
+    ours = results.value(server, target.work, target.connections, key)
+    if ours is None or not target.peer:
+        return ours
+    theirs = results.value(target.peer, target.work, target.connections, key)
+    return ours / theirs if theirs else None
+
+
+def _doubt(results: Results, target: Target) -> str:
     """Why a ratio may not be what it seems; processor time is told apart, whatever else runs."""
-    if target.key == "cpu":
+    if target.key == "cpu" or not target.peer:
         return ""
+    found = [results.find(name, target.work, target.connections) for name in (WSCHAT, target.peer)]
+    measured = [m for m in found if m is not None]
     if any(m.load_limited for m in measured) and target.key == "rate":
         return "the load was the limit"
     return "other programs ran" if any(m.disturbed for m in measured) else ""

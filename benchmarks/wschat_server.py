@@ -35,21 +35,25 @@ _OPTIONS: Final = (
 class Wschat(Server):
     """A checkout of wschat, run by its own .venv."""
 
-    label = "wschat"
-    protocol = "wschat"
-
     def __init__(
         self,
         cache: Cache,
         checkout: Path,
         name: str = "wschat",
         label: str = "wschat",
+        *,
+        protocol: str = "wschat",
         profile: Path | None = None,
     ) -> None:
-        """With `profile` it runs under cProfile, which writes what it saw there at the end."""
+        """
+        Its clients speak `protocol`: `wschat`, which is `wschat.v1`, or `classic`.
+
+        With `profile` it runs under cProfile, which writes what it saw there at the end.
+        """
         super().__init__(cache)
         self.name = name
         self.label = label
+        self.protocol = protocol
         self._profile = profile
         self._twistd = checkout.resolve() / ".venv" / "bin" / "twistd"
         self._secret = secrets.token_hex(32)

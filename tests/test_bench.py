@@ -174,6 +174,15 @@ class TargetTests(SynchronousTestCase):
             mine = measured("wschat", "paced", 300, cpu=ours)
             self.assertEqual(self.verdict(what, "nats", mine, nats).text, said)
 
+    def test_classic(self) -> None:
+        """With classic clients it is told as well, where that was measured."""
+        what = "CPU a delivery, 20 broadcasts/s"
+        mine, nats = (measured(name, "paced", 300, cpu=20.0) for name in ("wschat", "nats"))
+        classic = measured("classic", "paced", 300, cpu=30.0)
+        found = self.verdict(what, "nats", mine, nats, classic)
+        self.assertEqual((found.measured, found.classic), (1, 1.5))
+        self.assertIsNone(self.verdict(what, "nats", mine, nats).classic)
+
     def test_doubt(self) -> None:
         """A rate that the load or other programs limited is told with that."""
         self.assertIn("the load was the limit", self.flood(300, 100, load=0.97).text)
@@ -312,12 +321,12 @@ class RunTests(TestCase):
         if not (shutil.which("cc") and Path("/usr/include/openssl/ssl.h").exists()):
             raise SkipTest("no C compiler with OpenSSL's headers here")
         cache = Path(self.mktemp()).absolute()
-        little = ("--quick", "--sizes=12", "--seconds=0.3", "--peers=floor")
+        little = ("--quick", "--sizes=12", "--seconds=0.3", "--peers=classic,floor")
         done = await self.bench(*little, f"--cache={cache}")
         self.assertEqual(done.returncode, 0, done.stderr)
         results = Results.load(cache / "results.json")
         self.assertEqual(results.missing, {})
-        for server in ("wschat", "wschat-lean", "floor"):
+        for server in ("wschat", "wschat-lean", "classic", "floor"):
             for work in WORKS:
                 found = results.find(server, work, 12)
                 assert found is not None, (server, work, done.stderr)

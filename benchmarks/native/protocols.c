@@ -82,16 +82,38 @@ static void wschat_received(struct connection *c, const char *data, size_t lengt
     }
 }
 
+/* A message of either kind of client: `type` and `client_id` are members, with their commas, or empty. */
+static size_t chat_message(char *to, size_t size, const char *type, const char *client_id,
+                           const char *to_id, const char *content) {
+    return (size_t)snprintf(to, size,
+                            "{%s\"header\":{\"to\":\"%s\",\"message_type\":\"%s\","
+                            "\"timestamp\":\"2026-11-22T10:00:00.5Z\"%s},\"body\":{\"content\":\"%s\"}}",
+                            type, to_id ? to_id : "broadcast", to_id ? "direct" : "broadcast", client_id,
+                            content);
+}
+
 static size_t wschat_message(char *to, size_t size, const char *to_id, const char *content) {
     static unsigned long long number;
     char client_id[50] = "";
     if (with_client_ids)
         snprintf(client_id, sizeof client_id, ",\"client_id\":\"c%c-%llu\"", phase, ++number);
-    return (size_t)snprintf(to, size,
-                            "{\"type\":\"message\",\"header\":{\"to\":\"%s\",\"message_type\":\"%s\","
-                            "\"timestamp\":\"2026-11-22T10:00:00.5Z\"%s},\"body\":{\"content\":\"%s\"}}",
-                            to_id ? to_id : "broadcast", to_id ? "direct" : "broadcast", client_id,
-                            content);
+    return chat_message(to, size, "\"type\":\"message\",", client_id, to_id, content);
+}
+
+/* wschat's classic clients: nothing says that they are known, or that anything was stored. */
+
+static void classic_enter(struct connection *c) { connection_ready(c); }
+
+static void classic_received(struct connection *c, const char *data, size_t length) {
+    static const char error[] = "\"status\":\"error\"";
+    if (memmem(data, length, error, sizeof error - 1))
+        failure(data, length);
+    else
+        message_came(c, data, length);
+}
+
+static size_t classic_message(char *to, size_t size, const char *to_id, const char *content) {
+    return chat_message(to, size, "", "", to_id, content);
 }
 
 /* The plain JSON of the servers in ../peers and of the floor. */
@@ -194,6 +216,7 @@ static size_t nats_message(char *to, size_t size, const char *to_id, const char 
 
 static const struct protocol protocols[] = {
     {"wschat", "wschat.v1", WS_TEXT, false, wschat_enter, wschat_received, wschat_message},
+    {"classic", NULL, WS_TEXT, false, classic_enter, classic_received, classic_message},
     {"json", NULL, WS_TEXT, false, json_enter, json_received, json_message},
     {"socketio", NULL, WS_TEXT, false, json_enter, socketio_received, socketio_message},
     {"nats", NULL, WS_BINARY, true, nats_enter, nats_received, nats_message},
