@@ -10,8 +10,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.client.support import QuickTests
-from wschat.client import State
-from wschat.client import connection as client_connection
+from wschat.client import State, acknowledging
 from wschat.client.accounts import ConnectionProblem, RequestRefused
 from wschat.identity import PrivateKey
 
@@ -133,7 +132,7 @@ class ReceiptTests(QuickTests):
 
     async def test_broadcasts_are_acknowledged_at_leisure(self) -> None:
         """Nobody waits for that; a direct message is acknowledged soon, and with it all before."""
-        self.patch(client_connection, "_ACK_BROADCAST_AFTER", 3600.0)
+        self.patch(acknowledging, "_BROADCAST_AFTER", 3600.0)
         self.start()
         alice, told = await self.connected("alice")
         bob, ear = await self.connected("bob")

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 
 from tests.client.support import Ear, QuickTests
 from tests.client.test_people import LiarTests
-from wschat.client import State, connection
+from wschat.client import State, acknowledging
+from wschat.client.acknowledging import Acknowledging
 from wschat.client.listener import Heard
 from wschat.client.replays import LATER
 from wschat.codes import CloseCode
@@ -120,17 +121,17 @@ class NextTests(LiarTests):
     async def test_killed_later(self) -> None:
         """A program that says nothing more has written down its last message all the same."""
         wall = [time.time()]
-        self.patch(connection, "LATER", 0.01)
-        self.patch(connection, "_ACK_AFTER", 0.0)
+        self.patch(acknowledging, "LATER", 0.01)
+        self.patch(acknowledging, "_AFTER", 0.0)
         first: Deferred[None] = Deferred()
-        save = connection.Client._save
+        save = Acknowledging._save
 
-        def saved(client: connection.Client) -> None:
-            save(client)
-            if client._people is self.alice._people and not first.called:
+        def saved(ours: Acknowledging) -> None:
+            save(ours)
+            if ours is self.alice._acknowledging and not first.called:
                 first.callback(None)
 
-        self.patch(connection.Client, "_save", saved)
+        self.patch(Acknowledging, "_save", saved)
         await self.begin(wall=lambda: wall[0])
         await first
         heard = self.file.parent / "heard" / f"alice@localhost:{self.liar.port}"
@@ -148,7 +149,7 @@ class CrashTests(QuickTests):
         """What the server delivers again, because no program acknowledged it, is no replay."""
         server, known, key = self.start(), Path(self.mktemp()).absolute(), PrivateKey.generate()
         given = {"session": "desk", "known_users": known, "key": key}
-        self.patch(connection, "_ACK_AFTER", 60.0)
+        self.patch(acknowledging, "_AFTER", 60.0)
         alice, ear = await self.connected("alice", **given)
         bob, _ = await self.connected("bob")
         bob.send("alice", "one")

@@ -7,47 +7,36 @@ counts what it did.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from wschat import identity, v1, wire
-from wschat.client import session_events
+from wschat.client import background, session_events
 from wschat.client.accounts import Accounts, ConnectionProblem, RequestRefused
+from wschat.client.acknowledging import Acknowledging
 from wschat.client.delivery import Deliveries
 from wschat.client.dialler import Dialler
 from wschat.client.keyring import Replacement
 from wschat.client.listener import Counters, Heard, History, Listener, SessionOver
 from wschat.client.people import People
 from wschat.client.questions import Questions
-from wschat.client.replays import LATER
-from wschat.client.session import QUEUE_MESSAGES, SealingKey, Session
+from wschat.client.renewal import Renewal
+from wschat.client.sealing import Sealing
+from wschat.client.session import QUEUE_MESSAGES, Session
 from wschat.client.settings import Settings
 from wschat.client.staying import Staying
 from wschat.client.trust import Whois
 from wschat.client.websocket import Connection
 
-#: How soon a server is asked again for somebody's keys that it did not tell, in seconds …
-_KEYS_AGAIN: Final = 0.5
-
-#: … and how long a classic one has to answer by itself before it is asked what it has dealt with.
+#: How long a classic server has to answer by itself before it is asked what it has dealt with, in
+#: seconds.
 _ASK_AFTER: Final = 1.0
-
-#: How long acknowledgements are collected before they are sent, in seconds: the sender of a direct
-#: message waits for it, and nobody does for a broadcast's.
-_ACK_AFTER: Final = 0.05
-_ACK_BROADCAST_AFTER: Final = 1.0
-
-#: How soon another token is asked for, and asked for again, in seconds, when one ends.
-_RENEW_WITHIN: Final = 60.0
 
 #: How often a server is pinged, and how long it may take to answer, in seconds.
 KEEPALIVE: Final = (25.0, 30.0)
@@ -83,8 +72,6 @@ class Client(Service):
         self._listener = listener
         self._wall = wall
         self._session = Session(settings.user_id, key, settings.session, after, settings.encryption)
-        self._finding: dict[str, Deferred[Any]] = {}  # users whose keys are being asked for
-        self._delayed = ""  # what was told of last that waits for that
         self._flushing = self._flush_again = self._rotating = False
         self.accounts = accounts or Accounts(reactor, settings, key)
         self._people = People(settings, key, self.accounts, listener, wall)
@@ -92,8 +79,24 @@ class Client(Service):
         self._protocol: Connection | None = None
         self._questions = Questions(self._session, self._flush, wall)
         self._staying = Staying(reactor, self._dialler.connect, listener)
+        self._renewal = Renewal(reactor, self._dialler.renew, self._renewed)
+        self._sealing = Sealing(
+            self._session,
+            self._people,
+            flush=self._flush,
+            flush_within=self._flush_within,
+            delayed=self._tell,
+        )
+        self._acknowledging = Acknowledging(
+            reactor,
+            self._session,
+            self._people,
+            wall,
+            connected=lambda: self.connected,
+            flush=self._flush,
+        )
         self._deliveries = Deliveries(
-            self._people.read, self._hear, self._was_handled, self.regulate
+            self._people.read, self._hear, self._acknowledging.handled, self.regulate
         )
         self._missing = False  # messages were dropped that came on this connection
         self._unopened = 0
@@ -101,22 +104,17 @@ class Client(Service):
         self._round_trip: float | None = None
         self._sending: IDelayedCall | None = None
         self._asking: IDelayedCall | None = None
-        self._acknowledging: IDelayedCall | None = None
-        self._saving: IDelayedCall | None = None
         self._deaf = False
         self._wants_settled: list[Deferred[None]] = []
         self._running: list[Deferred[None]] = []
-        self._renewing: Deferred[None] = succeed(None)
         self._wants_room: list[tuple[int, Deferred[None]]] = []
 
     # What a program calls.
 
     def startService(self) -> None:
         super().startService()
-        for work in (self._stay_connected(), self._deliveries.run()):
-            running = Deferred.fromCoroutine(work)
-            running.addErrback(_log_unless_cancelled)
-            self._running.append(running)
+        works = (self._stay_connected(), self._deliveries.run())
+        self._running = [background.run(work) for work in works]
 
     async def stop(self) -> None:
         """
@@ -128,15 +126,15 @@ class Client(Service):
         super().stopService()
         staying, delivering = self._running
         staying.cancel()
-        self._renewing.cancel()
-        for call in (self._sending, self._asking, self._acknowledging, self._saving):
+        self._renewal.cancel()
+        for call in (self._sending, self._asking):
             if call is not None and call.active():
                 call.cancel()
-        for finding in list(self._finding.values()):
-            finding.cancel()
+        self._acknowledging.stop()
+        self._sealing.stop()
         if self._protocol is not None and self._session.is_v1:
             await self.handled()
-            self._acknowledge()
+            self._acknowledging.acknowledge()
             self._deaf = True  # what comes now is not acknowledged, and comes next time
         protocol = self._protocol
         if protocol is not None:
@@ -357,7 +355,7 @@ class Client(Service):
             self._questions.answered(event)
         elif isinstance(event, session_events.Leaving):
             self._staying.leave(event.wait)
-            self._acknowledge()  # what is handled; there may be no later
+            self._acknowledging.acknowledge()  # what is handled; there may be no later
         elif event is not None:
             self._tell(event)
         if not isinstance(event, session_events.Received):
@@ -382,24 +380,12 @@ class Client(Service):
             elif isinstance(event, session_events.KeyRotated):
                 self._people.forget(event.user_id)
             elif isinstance(event, session_events.TokenEnding):
-                self._renewing.cancel()
-                self._renewing = Deferred.fromCoroutine(self._renew())
-                self._renewing.addErrback(_log_unless_cancelled)
+                self._renewal.begin()
         except Exception:
             log.failure("a listener failed")
 
-    async def _renew(self) -> None:
-        """Stay connected, by another token; when there is none the connection will end."""
-        renewed = False
-        while not renewed:
-            # All of it is chance, as those who came together are all told together.
-            wait = random.uniform(0, _RENEW_WITHIN)  # noqa: S311  # no secret
-            await deferLater(self._reactor, wait)
-            try:
-                self._session.renew(await self._dialler.renew())
-                renewed = True
-            except (ConnectionProblem, RequestRefused) as error:
-                log.info("no other token: {error}", error=error)
+    def _renewed(self, token: str) -> None:
+        self._session.renew(token)
         self._flush()
 
     def lost(self, problem: ConnectionProblem | SessionOver) -> None:
@@ -410,7 +396,7 @@ class Client(Service):
             self._round_trip = counters.round_trip
         self._people.unsure()
         self._protocol = None
-        self._renewing.cancel()
+        self._renewal.cancel()
         self._missing = False
         unknown = self._session.lost()
         if unknown and self.running:
@@ -445,11 +431,10 @@ class Client(Service):
         if self._protocol is not None and can_send:
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
-            self._tell_sure()
+            self._acknowledging.sent()
             if self._session.unasked and not _pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask_for_answer)
-            for user_id in self._session.wanted - self._finding.keys():
-                self._find_key(user_id)
+            self._sealing.find()
             for refused in self._session.refusals():
                 self._tell(refused)
             self._tell_settled()
@@ -460,31 +445,12 @@ class Client(Service):
                 if waiting <= at_most:
                     room.callback(None)
         wait = self._session.wait(self._wall()) if can_send else None
-        if self.running and wait is not None and not _pending(self._sending):
-            self._sending = self._reactor.callLater(wait, self._flush)
+        if wait is not None:
+            self._flush_within(wait)
 
-    def _find_key(self, user_id: str) -> None:
-        """Find out what to seal with for a user; later again when the server does not say."""
-        finding: Deferred[Any] = Deferred.fromCoroutine(self._people.sealing_key(user_id))
-        self._finding[user_id] = finding
-        finding.addBoth(self._found, user_id)
-        finding.addErrback(_log_unless_cancelled)
-
-    def _found(self, found: SealingKey | Failure, user_id: str) -> Failure | None:
-        del self._finding[user_id]
-        if isinstance(found, SealingKey):
-            self._session.know(user_id, found)
-            self._flush()
-            return None
-        if not found.check(ConnectionProblem, RequestRefused):
-            return found
-        if self._delayed != self._session.held:
-            self._delayed = self._session.held
-            text = f"The server does not say which keys {user_id} has: it is asked again."
-            self._tell(session_events.Delayed(text, self._delayed))
+    def _flush_within(self, seconds: float) -> None:
         if self.running and not _pending(self._sending):
-            self._sending = self._reactor.callLater(_KEYS_AGAIN, self._flush)
-        return None
+            self._sending = self._reactor.callLater(seconds, self._flush)
 
     def _ask_for_answer(self) -> None:
         """Have a classic server say that it has dealt with what was sent."""
@@ -494,35 +460,6 @@ class Client(Service):
     def _hear(self, heard: Heard) -> Deferred[None] | None:
         self._unopened += heard.text is None
         return self._listener.heard(heard)
-
-    def _was_handled(self, message: wire.Message) -> None:
-        self._session.handled(message)
-        self._people.handled(message)
-        self._tell_sure()
-        self._save_later()
-        if self.running and self._session.unacknowledged:
-            everybody = message.topic == wire.BROADCAST
-            self._acknowledge_within(_ACK_BROADCAST_AFTER if everybody else _ACK_AFTER)
-
-    def _acknowledge_within(self, seconds: float) -> None:
-        pending = self._acknowledging
-        if pending is None or not pending.active():
-            self._acknowledging = self._reactor.callLater(seconds, self._acknowledge)
-        elif pending.getTime() - self._reactor.seconds() > seconds:
-            pending.reset(seconds)
-
-    def _tell_sure(self) -> None:
-        """What a server was told of it does not deliver again, to no program."""
-        if self._protocol is not None and self._session.all_acknowledged:
-            self._people.sure()
-
-    def _save_later(self) -> None:
-        if self.running and not _pending(self._saving):
-            self._saving = self._reactor.callLater(2 * LATER, self._save)
-
-    def _save(self) -> None:
-        if self._people.save(self._wall()):
-            self._save_later()
 
     @property
     def _awaits(self) -> bool:
@@ -561,10 +498,6 @@ class Client(Service):
         self._missing = self._missing or is_message
         return is_message
 
-    def _acknowledge(self) -> None:
-        if self._protocol is not None and self._session.unacknowledged:
-            self._flush()
-
     def handled(self) -> Deferred[None]:
         """Fires when the listener has handled every message that came until now."""
         return self._deliveries.quiet()
@@ -576,8 +509,3 @@ class Client(Service):
 
 def _pending(call: IDelayedCall | None) -> bool:
     return call is not None and bool(call.active())
-
-
-def _log_unless_cancelled(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        log.failure("the client has a fault", failure)
