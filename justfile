@@ -29,9 +29,9 @@ chat USER CLIENT="simple-client":
     @WS_SERVER_URL={{ quote(server) }} WS_USER_ID={{ quote(USER) }} \
         SSL_CERT_FILE={{ quote(data_dir / "certificate.pem") }} exec {{ quote(CLIENT) }}
 
-# All tests, or those of a module: ./just test tests.test_wire
+# All tests, on all processors, or those of a module: ./just test tests.test_wire
 test *TESTS="tests":
-    trial {{ TESTS }}
+    trial {{ if TESTS == "tests" { "--jobs auto " } else { "" } }}{{ TESTS }}
 
 # Style
 lint:
