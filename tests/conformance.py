@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -175,6 +176,22 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send all that, and read as much, both at once; in one thread, as TLS takes no two."""
+        came, left = bytearray(), memoryview(data)
+        self.socket.settimeout(0)
+        while len(came) < len(data):
+            select.select([self.socket], [self.socket] if left else [], [], PATIENCE)
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                while left:
+                    left = left[self.socket.send(left[:65536]) :]
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+                while some := self.socket.recv(65536):
+                    came += some
+                break  # the server ended before
+        self.socket.settimeout(PATIENCE)
+        return bytes(came)
 
     def push(self) -> int:
         """Send until nothing more is taken for a while; how much that was."""

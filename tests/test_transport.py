@@ -124,9 +124,7 @@ class TransportTests:
         peer, server = await self.connected()
         data = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(100_000))
         server.on_data = server.transport.write
-        sending = aside(peer.send, data)
-        echoed = await aside(peer.read, len(data))
-        await sending
+        echoed = await aside(peer.exchange, data)
         self.assertTrue(echoed == data and server.data == data)
 
     async def test_write_sequence(self: Any) -> None:
