@@ -55,17 +55,28 @@ class ConfirmationTests(ServerTests):
 
     def test_pings_are_rationed(self) -> None:
         """A ping goes with so many writes; after that there is one more with each answer."""
-        self.patch(reading, "_ASKS", 5)
-        (bob,) = self.connect("bob")
-        for n in range(15):
+        for n in range(19):
             self.alice.say("bob", str(n))
-        bob.texts()
-        self.assertEqual(len(bob.pings), 5)
-        bob.pong()  # to all five, the last of which brings another
-        bob.texts()
-        self.assertEqual(len(bob.pings), 1)
-        bob.pong()
-        self.assertEqual(self.position(), 15)
+        self.bob.texts()
+        self.assertEqual(len(self.bob.pings), 16)
+        self.bob.send(PONG, self.bob.pings[0])  # which brings one about all that went without
+        self.assertEqual(self.bob.texts(), [])
+        self.assertEqual(self.bob.pings[16:], [struct.pack("!Q", 19)])
+        self.assertEqual(self.position(), 1)
+        self.bob.pong()
+        self.assertEqual(self.position(), 19)
+
+    def test_last_pong_is_enough(self) -> None:
+        """A peer may answer the last of several pings only (RFC 6455 section 5.5.3)."""
+        for n in range(18):
+            self.alice.say("bob", str(n))
+        self.bob.texts()
+        self.bob.send(PONG, self.bob.pings[-1])
+        self.assertEqual(self.position(), 16)
+        self.bob.texts()
+        self.alice.say("bob", "18")
+        self.bob.texts()
+        self.assertEqual([struct.unpack("!Q", ping)[0] for ping in self.bob.pings[16:]], [18, 19])
 
     def test_quiet_again(self) -> None:
         """When everything is confirmed, no more pings come until there are messages."""
@@ -91,6 +102,16 @@ class ConfirmationTests(ServerTests):
         for payload in (b"", b"junk", struct.pack("!Q", 2**63), struct.pack("!Q", 0)):
             self.bob.send(PONG, payload)
         self.assertEqual(self.position(), 0)
+
+    def test_repeated_pong(self) -> None:
+        """A pong counts once, and takes nothing back."""
+        self.alice.say("bob", "1")
+        self.alice.say("bob", "2")
+        self.bob.texts()
+        first, second = self.bob.pings
+        for payload in (second, first, second):
+            self.bob.send(PONG, payload)
+        self.assertEqual(self.position(), 2)
 
     def test_later_message_is_not_confirmed(self) -> None:
         """A pong confirms what was written before its ping, not what came after it."""
@@ -177,10 +198,9 @@ class StopTests(SynchronousTestCase):
     """A connection that is closing."""
 
     def setUp(self) -> None:
-        self.patch(reading, "_ASKS", 1)
+        self.patch(reading, "_UNANSWERED", 1)
         self.transport = StringTransport()
-        self.restless: set[Reading] = set()
-        self.reading = Reading(self.transport, self.restless)
+        self.reading = Reading(self.transport)
         turn = Turn(lambda flush: None)
         self.outbox = Outbox(turn, 1000, self.reading.write, lambda: None)
         self.reading.outbox = self.outbox
@@ -190,10 +210,8 @@ class StopTests(SynchronousTestCase):
         self.transport.clear()
 
     def test_asks_no_more(self) -> None:
-        """Neither a beat nor a pong brings a ping after it has stopped."""
+        """A pong brings no ping after it has stopped, but counts."""
         self.reading.stop()
-        self.assertEqual(self.restless, set())
-        self.reading.settle()
         self.assertTrue(self.reading.heard(struct.pack("!Q", 1)))
         self.assertEqual((self.reading.read, self.transport.value()), (1, b""))
 

@@ -16,7 +16,6 @@ from twisted.logger import Logger
 
 from wschat.codes import CloseCode
 from wschat.limits import Occupancy
-from wschat.reading import Reading
 from wschat.timeouts import REQUEST_TIMEOUT, Timeouts
 
 #: A ping this often, and a peer that is silent for so long is dropped; seconds (docs/protocol.md).
@@ -33,7 +32,12 @@ log = Logger(namespace="wschat.connections")
 
 
 class Connection(Hashable, Protocol):
-    """What is asked of each; `heard` is when anything last came from its peer, by `now`."""
+    """
+    What is asked of each.
+
+    `heard` is when anything last came from its peer, by `now`; infinite while
+    nothing is read of it.
+    """
 
     heard: float
 
@@ -53,8 +57,6 @@ class Connections(Generic[Member]):
         self._reactor = reactor
         self._places = places
         self._open: dict[Member, str | None] = {}
-        #: Those that are to settle at a beat.
-        self.restless: set[Reading] = set()
         #: Those whose peers are to answer a close.
         self.closing: Timeouts[Member] = Timeouts(CLOSE_TIMEOUT)
         self.closing_slowly: Timeouts[Member] = Timeouts(SLOW_CLOSE_TIMEOUT)
@@ -115,8 +117,6 @@ class Connections(Generic[Member]):
             log.failure("a beat failed")
 
     def _beat_once(self, now: float) -> None:
-        for reading in list(self.restless):
-            reading.settle()
         for ending in (self.closing, self.closing_slowly, self.silent):
             for ended in ending.expired(now):
                 ended.abort()

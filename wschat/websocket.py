@@ -121,7 +121,7 @@ class ChatProtocol(LeanProtocol):
     def onOpen(self) -> None:
         write = self.transport.write  # not by way of us: each object touched costs a broadcast
         if self._dialect is wire.CLASSIC:
-            self._reading = Reading(self.transport, self.connections.restless)
+            self._reading = Reading(self.transport)
             write = self._reading.write
         outbox = Outbox(self.factory.turn, self.factory.outbox_bytes, write, self._too_slow)
         self._outbox = outbox
