@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -159,6 +160,51 @@ class CommitsTests(CommitsCase):
             [names for names, _ in self.stored_batches()],
             [["first"], ["x" * 10, "AskPresence"], ["z" * 10]],
         )
+
+    def test_room(self) -> None:
+        """There is room for some commits' worth; who waits goes on after one, in their order."""
+        self.commits = self.make(batch_bytes=10)
+        went: list[str] = []
+
+        def go_on(name: str) -> Callable[[], None]:
+            def put() -> None:
+                went.append(name)
+                self.put(name * 40)
+
+            return put
+
+        self.put("first", "x" * 39)
+        self.assertTrue(self.commits.has_room)
+        self.put("y")
+        self.assertFalse(self.commits.has_room)
+        for name in ("a", "b"):
+            self.commits.when_room(go_on(name))
+        self.assertEqual(went, [])
+        self.release()
+        self.assertEqual((went, self.commits.has_room), (["a"], False))
+        self.release()
+        self.assertEqual((went, self.commits.has_room), (["a", "b"], False))
+        for _ in range(2):
+            self.release()
+        self.assertEqual(
+            [names for names, _ in self.stored_batches()],
+            [["first"], ["x" * 39], ["y", "a" * 40], ["b" * 40]],
+        )
+
+    def test_room_after_a_failure(self) -> None:
+        """What cannot be stored makes room, too; and a fault of one who waits is its own."""
+        self.commits = self.make(batch_bytes=10)
+        went: list[str] = []
+
+        def fails() -> None:
+            raise ZeroDivisionError
+
+        self.put("first", "x" * 40)
+        self.commits.when_room(fails)
+        self.commits.when_room(lambda: went.append("next"))
+        self.writer.fail(OSError("gone"))
+        self.assertEqual(went, ["next"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_places(self) -> None:
         """Places are saved when that is asked for, with what waits, and told after it."""

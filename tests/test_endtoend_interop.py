@@ -430,6 +430,13 @@ class NodeTests(EndToEnd):
         await self.sees(kim, f"nod -> kim [VERIFIED] [ENCRYPTED]: {text}")
         self.assertEqual(await self.status(node), 0, node.lines)
 
+    async def test_flood(self) -> None:
+        """Who sends more than can be stored now is read more slowly, and refused nothing."""
+        server = await self.serve(*GENEROUS)
+        node = self.node(server, "interop_flood.js")
+        self.assertEqual(await self.status(node), 0, node.lines)
+        self.assertEqual(node.lines, ["ok flood"])
+
     def node(self, server: Server, script: str) -> Process:
         """A program in JavaScript that talks to a server."""
         environ = {

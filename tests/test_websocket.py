@@ -121,6 +121,110 @@ class FrameTests(ServerTests):
         self.assertEqual(len(self.bob.messages()), 1)
 
 
+class RoomTests(ServerTests):
+    """More comes than can be stored now: who sends it is read no further."""
+
+    limits = Limits(outbox_bytes=8000)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob, self.charlie = self.connect("alice", "bob", "charlie")
+        self.writer = self.server.store.writer
+        self.writer.held = True
+
+    def said(self, count: int) -> list[bytes]:
+        """Messages of some 700 bytes each: there is room for six, when one is being stored."""
+        return [submission("bob", f"{n:600}") for n in range(count)]
+
+    def say(self, count: int) -> None:
+        """Alice sends so many at once."""
+        self.alice.send_raw(b"".join(client_frame(TEXT, message) for message in self.said(count)))
+
+    @staticmethod
+    def in_two(message: bytes) -> bytes:
+        """Two frames, which only Autobahn reads."""
+        return client_frame(TEXT, message[:9], fin=False) + client_frame(0, message[9:])
+
+    def release(self, times: int) -> None:
+        for _ in range(times):
+            self.writer.release()
+            self.server.turn()
+
+    def numbers(self) -> list[int]:
+        return [int(content) for content in self.bob.contents()]
+
+    def test_waits(self) -> None:
+        """What there is no room for is read after a commit, and nothing of it is refused."""
+        self.say(20)
+        self.assertEqual(self.alice.wire.producerState, "paused")
+        waits = self.server.chat.queued_bytes
+        self.server.advance(5)
+        self.assertEqual(self.server.chat.queued_bytes, waits)
+        self.assertLess(waits, 5000)
+        self.release(20)
+        self.assertEqual(self.numbers(), list(range(20)))
+        self.assertEqual((self.alice.messages(), self.alice.wire.producerState), ([], "producing"))
+
+    def test_in_pieces(self) -> None:
+        """So is what only Autobahn reads, whole at once or byte for byte."""
+        stream = b"".join(map(self.in_two, self.said(12)))
+        self.alice.send_raw(stream[:5000])
+        for at in range(5000, len(stream), 50):
+            while self.alice.wire.producerState == "paused":
+                self.release(1)
+            self.alice.send_raw(stream[at : at + 50])
+        self.release(20)
+        self.assertEqual(self.numbers(), list(range(12)))
+
+    def test_mixed(self) -> None:
+        """Nor does Autobahn read on where the short way found no room."""
+        *usual, last = self.said(8)
+        frames = [client_frame(TEXT, message) for message in usual]
+        self.alice.send_raw(b"".join(frames) + self.in_two(last))
+        self.assertEqual(self.server.chat.queued_bytes, sum(map(len, usual[1:])))
+        self.release(20)
+        self.assertEqual(self.numbers(), list(range(8)))
+
+    def test_one_by_one(self) -> None:
+        """What fills the room waits, also when nothing came behind it; what comes later is read."""
+        *before, later = map(self.in_two, self.said(8))
+        for frames in before:
+            self.alice.send_raw(frames)
+        self.assertEqual(self.alice.wire.producerState, "paused")
+        self.release(20)
+        self.writer.held = False
+        self.alice.send_raw(later)
+        self.assertEqual(self.numbers(), list(range(8)))
+
+    def test_others(self) -> None:
+        """Who sends nothing that is to be stored is read as ever."""
+        self.say(20)
+        before = len(self.charlie.wire.writes)
+        self.charlie.send(PING, b"still there?")
+        frame = take_frame(b"".join(self.charlie.wire.writes[before:]))
+        self.assertEqual(frame, (PONG, b"still there?", b""))
+
+    def test_not_silent(self) -> None:
+        """While nobody reads, nobody is taken for silent; after that, silence counts."""
+        self.say(20)
+        for _ in range(13):
+            self.server.advance(10)
+            self.bob.pong()
+            self.charlie.pong()
+        self.assertTrue(self.alice.wire.connected)
+        self.assertIn("alice", self.server.hub.registry)
+        self.release(20)
+        self.server.advance(130)
+        self.assertEqual(self.alice.closed_with(), CloseCode.NO_PONG)
+
+    def test_gone(self) -> None:
+        """Who breaks off meanwhile is waited for no more; what they had said before is stored."""
+        self.say(20)
+        self.alice.wire.lose()
+        self.release(20)
+        self.assertEqual(self.numbers(), list(range(7)))
+
+
 class WriteTests(ServerTests):
     """What the server writes."""
 

@@ -25,6 +25,9 @@ from wschat.stream import Appended, Place, Stream
 #: What may wait to be stored, in bytes on the wire; past that senders are refused.
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 
+#: How many commits' worth may wait to be stored, before what senders send is read no further.
+_COMMITS_AHEAD: Final = 4
+
 #: How many messages and questions go into one commit.
 _BATCH: Final = 2000
 
@@ -83,6 +86,7 @@ class Commits:
         self._batch_bytes = batch_bytes
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
+        self._waiting: deque[Callable[[], None]] = deque()  # for room
         self._committing: Deferred[None] | None = None
         self._places: dict[Place, int] = {}  # that are not saved yet
         self._places_due = False  # whether they go into the next commit
@@ -105,6 +109,29 @@ class Commits:
     def queued_bytes(self) -> int:
         """What waits to be stored, in bytes on the wire."""
         return self._queued_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no more waits than some commits take; else who sends is to wait as well."""
+        return self._queued_bytes < _COMMITS_AHEAD * self._batch_bytes
+
+    def when_room(self, go_on: Callable[[], None]) -> None:
+        """
+        Call `go_on` when there is room, and those who have waited longer were called.
+
+        For who has found that there is none: then a commit is under way, after which it is seen
+        to.
+        """
+        self._waiting.append(go_on)
+
+    def _let_go_on(self) -> None:
+        """Whoever goes on may put something here at once."""
+        while self._waiting and self.has_room:
+            go_on = self._waiting.popleft()
+            try:
+                go_on()
+            except Exception:  # one sender's fault holds up no other
+                log.failure("who waited for room could not go on")
 
     def move(self, place: Place, position: int) -> None:
         """Somebody has everything up to `position`; it is saved when `commit` is called."""
@@ -148,6 +175,7 @@ class Commits:
         stored.addCallbacks(self._stored, self._failed, (batch,), {}, (batch,))
         stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
         stored.addBoth(self._committed)
+        self._let_go_on()
 
     def _next_batch(self) -> list[Entry]:
         """What is stored and then delivered at once: no more than quick readers can take."""

@@ -201,8 +201,8 @@ class ChatService(Service):
             self._catch_up.begin(session, outbox)
         return session
 
-    def received(self, session: Session, payload: bytes) -> None:
-        """A frame has come from a user."""
+    def received(self, session: Session, payload: bytes) -> bool:
+        """A frame has come from a user; whether there is room for more, or they `wait_for_room`."""
         try:
             if session.dialect is v1.DIALECT:
                 self._request(session, self._decode(session, payload), len(payload))
@@ -214,6 +214,11 @@ class ChatService(Service):
         except Refused as error:
             names = v1.names_of(payload) if session.dialect is v1.DIALECT else (None, None)
             self._delivery.refuse(session, error, *names)
+        return self._commits.has_room
+
+    def wait_for_room(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when there is room for what a user sends, in the order of these calls."""
+        self._commits.when_room(go_on)
 
     def confirmed(self, session: Session, position: int) -> None:
         """A user has everything up to `position`."""

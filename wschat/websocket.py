@@ -9,6 +9,7 @@ twisted.web's and the gate's, so that Autobahn sees only good requests.
 from __future__ import annotations
 
 import functools
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -59,7 +60,8 @@ class Messages(Protocol):
         *,
         until: float,
     ) -> Session: ...
-    def received(self, session: Session, payload: bytes) -> None: ...
+    def received(self, session: Session, payload: bytes) -> bool: ...
+    def wait_for_room(self, go_on: Callable[[], None]) -> None: ...
     def confirmed(self, session: Session, position: int) -> None: ...
     def closed(self, session: Session) -> None: ...
 
@@ -88,13 +90,15 @@ class ChatProtocol(LeanProtocol):
         self.connections = factory.connections
         self.entry = entry
         self.user_id = entry.user_id
-        #: When anything last came from the peer, by the coarse clock of all.
+        #: When anything last came from the peer, by the coarse clock of all; infinite while nothing
+        #: is read.
         self.heard = 0.0
         self.session: Session | None = None
         self._dialect: wire.Dialect = wire.CLASSIC
         self._outbox: Outbox | None = None
         self._reading: Reading | None = None  # a classic peer's
         self._probed: tuple[bytes, Callable[[], None]] | None = None
+        self._has_room = True  # for what we read, where it goes
         self._resting = False
         self._ended = False
 
@@ -146,27 +150,36 @@ class ChatProtocol(LeanProtocol):
             code = CloseCode.UNSUPPORTED_DATA
             self._fail_connection(code, code.reason)
         else:
-            self.factory.messages.received(self.session, payload)
+            self._has_room = self.factory.messages.received(self.session, payload)
 
     def consumeData(self) -> None:
-        """Read no more than so many frames at once: whoever floods us waits for the others."""
+        """
+        Read no more than so many frames at once, and none for which there is no room.
+
+        Whoever floods us waits for the others, and for what has to be stored.
+        """
         if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
             super().consumeData()
             return
         if self._resting:
             return
         left = _FRAMES_A_TURN
-        while left:
+        more = True
+        while more and left and self._has_room:
             left -= self._take_usual(left)
-            if not self.data and self.current_frame is None:
-                return
-            if left:
-                if not self.processData() or self.state == self.STATE_CLOSED:
-                    return
+            more = bool(self.data) or self.current_frame is not None
+            if more and left:
+                more = self.processData()
                 left -= 1
+        if self.state == self.STATE_CLOSED or (self._has_room and not more):
+            return
         self._resting = True
         self.transport.pauseProducing()
-        self.factory.next_turn(self._go_on)
+        if self._has_room:
+            self.factory.next_turn(self._go_on)
+        else:
+            self.heard = math.inf  # it cannot be silent while nobody listens
+            self.factory.messages.wait_for_room(self._go_on)
 
     def _take_usual(self, most: int) -> int:
         """Read frames that need no more than that, without Autobahn; how many."""
@@ -174,7 +187,7 @@ class ChatProtocol(LeanProtocol):
             return 0
         data, position, taken = self.data, 0, 0
         end, longest = len(data), self.factory.max_message_size
-        while position < end and taken < most and self.state == self.STATE_OPEN:
+        while position < end and taken < most and self._has_room and self.state == self.STATE_OPEN:
             if (text := take_text(data, position, longest)) is not None:
                 payload, position = text
                 self.onMessage(payload, False)
@@ -189,7 +202,8 @@ class ChatProtocol(LeanProtocol):
         return taken
 
     def _go_on(self) -> None:
-        self._resting = False
+        self._resting, self._has_room = False, True
+        self.heard = self.connections.now
         if self.state != self.STATE_CLOSED:
             self.transport.resumeProducing()
             self.consumeData()
