@@ -70,6 +70,14 @@ class AnyTests(SynchronousTestCase):
         """JSON, a little or much like a frame."""
         self.outcome(json.dumps(value).encode())
 
+    def test_words_of_a_peer(self) -> None:
+        """What is said of a frame is one line, and not long, whatever was in it."""
+        for word in ("\n", "\x1b[31m", "x" * 60_000):
+            payload = json.dumps({"type": word}).encode()
+            error = self.assertRaises(Malformed, v1.decode_request, payload)
+            self.assertTrue(error.text.isprintable())
+            self.assertLess(len(error.text), 300)
+
     @settings(deadline=None)
     @given(st.sampled_from(REQUEST_TYPES), st.integers() | st.integers(-(10**400), 10**400))
     def test_any_integer(self, kind: str, number: int) -> None:

@@ -166,6 +166,9 @@ class CommandAnswer(msgspec.Struct):
 
 _MEDIUM: Final = struct.Struct("!BBH").pack
 
+#: Of what is said about JSON that is not as it should be, in characters.
+_LONGEST_FAULT: Final = 200
+
 #: The kinds as they are written; a look into this costs less than into the enumeration.
 _KINDS: Final = frozenset(kind.value for kind in Kind)
 
@@ -181,7 +184,9 @@ def decode(decoder: msgspec.json.Decoder[Decoded], data: bytes | str) -> Decoded
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise Malformed(f"Unexpected JSON: {error}.") from None
+        # It may have the peer's own words in it: they are to be one line, and not long.
+        text = "".join(c if c.isprintable() else "?" for c in str(error)[:_LONGEST_FAULT])
+        raise Malformed(f"Unexpected JSON: {text}.") from None
     except RecursionError:
         raise Malformed("Unreadable JSON: nested too deeply.") from None
     except ValueError:  # includes msgspec.DecodeError and bytes that are not UTF-8
