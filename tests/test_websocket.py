@@ -197,8 +197,14 @@ class RoomTests(ServerTests):
         self.assertEqual(self.numbers(), list(range(8)))
 
     def test_others(self) -> None:
-        """Who sends nothing that is to be stored is read as ever."""
+        """Who sends nothing that is to be stored is read as ever, acknowledgements too."""
+        self.writer.held = False
+        reader = self.server.connect_v1("charlie")
+        self.alice.say("charlie", "one")
+        self.writer.held = True
         self.say(20)
+        reader.ack(1)
+        self.assertEqual(reader.wire.producerState, "producing")
         before = len(self.charlie.wire.writes)
         self.charlie.send(PING, b"still there?")
         frame = take_frame(b"".join(self.charlie.wire.writes[before:]))

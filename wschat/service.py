@@ -205,7 +205,11 @@ class ChatService(Service):
         """A frame has come from a user; whether there is room for more, or they `wait_for_room`."""
         try:
             if session.dialect is v1.DIALECT:
-                self._request(session, self._decode(session, payload), len(payload))
+                request = self._decode(session, payload)
+                if isinstance(request, v1.Ack):
+                    self._acknowledged(session, request.id)
+                    return True  # which needs none
+                self._request(session, request, len(payload))
             else:
                 now = self._wall()
                 self.hub.count(session.user_id, now, len(payload))
@@ -256,11 +260,13 @@ class ChatService(Service):
             self.hub.count(session.user_id, self._wall())
             raise
 
-    def _request(self, session: Session, request: v1.Request, size: int) -> None:
+    def _request(
+        self,
+        session: Session,
+        request: v1.Resume | v1.Submission | v1.Renew | v1.Question,
+        size: int,
+    ) -> None:
         """Do what a frame of so many bytes asks for, now or in its turn.  Raises `Refused`."""
-        if isinstance(request, v1.Ack):
-            self._acknowledged(session, request.id)
-            return
         if isinstance(request, v1.Resume) and session.name is None:
             self._resume(session, request)  # free, as the connection was
             return
