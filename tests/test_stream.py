@@ -71,6 +71,22 @@ class AppendTests(StoreTests):
         message.id = 1
         self.assertEqual(kept, message)
 
+    def test_each_field(self) -> None:
+        """What one message of a batch has is kept, whatever the others have not."""
+        fields = (
+            "signature",
+            "encrypted_key",
+            "encryption_nonce",
+            "envelope_signature",
+            "sender_key",
+        )
+        for position, field in enumerate(fields):
+            plain, other = (make_message("alice", "bob", field) for _ in range(2))
+            setattr(other, field, "its value")
+            self.append(plain, other, make_message("alice", "bob", field))
+            kept = self.page("bob").messages[3 * position :]
+            self.assertEqual([getattr(m, field) for m in kept], [None, "its value", None], field)
+
     def test_odd_texts(self) -> None:
         """Whatever a text holds, it comes back as it was, in every field that is free text."""
         self.append(

@@ -15,6 +15,9 @@ from wschat.sql import COLUMNS, ROWS, SQL, UNLESS_KNOWN, rows_of
 
 _START: Final = str(statements.SELECT_START)
 
+#: What messages have that are neither signed nor sealed.
+_PLAIN_COLUMNS: Final = "topic, sender, timestamp, content, stored_at, client_id"
+
 #: The last messages that were stored, the newest first, in the transaction that stored them.
 _SELECT_LAST: Final = (
     "SELECT id, sender, client_id FROM messages WHERE id <= ? ORDER BY id DESC LIMIT ?"
@@ -87,7 +90,8 @@ class SQLite(SQL):
     def _insert(
         self, driver: sqlite3.Connection, part: Sequence[wire.Message], now: float
     ) -> Sequence[int]:
-        done = driver.execute(_insert_messages(len(part)) + UNLESS_KNOWN, self._flat(part, now))
+        statement, given = self._insertion(part, now)
+        done = driver.execute(statement + UNLESS_KNOWN, given)
         if done.rowcount == len(part):
             return _last(done)
         # Of those that were stored the ids ascend, with gaps where the others are.
@@ -113,15 +117,27 @@ class SQLite(SQL):
             driver = _driver(self._connected())
             if driver.in_transaction:  # somebody else's, who shares the connection
                 return None
-            return _last(driver.execute(_insert_messages(len(batch)), self._flat(batch, now)))
+            return _last(driver.execute(*self._insertion(batch, now)))
         except sqlite3.IntegrityError:
             return None
         except BaseException:
             self.close()
             raise
 
-    def _flat(self, batch: Sequence[wire.Message], now: float) -> list[Any]:
-        return [value for message in batch for value in self._values(message, now)]
+    def _insertion(self, part: Sequence[wire.Message], now: float) -> tuple[str, list[Any]]:
+        """
+        The statement that stores messages, and what it is given.
+
+        Plain messages are given no None for what they have not: one takes the driver
+        as long as two texts.
+        """
+        if all(map(_is_plain, part)):
+            rows = [(m.topic, m.sender, m.timestamp, m.content, now, m.client_id) for m in part]
+            columns = _PLAIN_COLUMNS
+        else:
+            rows = [self._values(message, now) for message in part]
+            columns = COLUMNS
+        return _insert_messages(len(part), columns), [value for row in rows for value in row]
 
     def _say(
         self, connection: sa.Connection, statement: str, given: Sequence[tuple[Any, ...]]
@@ -167,16 +183,26 @@ def _last(done: sqlite3.Cursor) -> Sequence[int]:
     return range(last + 1 - done.rowcount, last + 1)
 
 
+def _is_plain(message: wire.Message) -> bool:
+    return (
+        message.signature is None
+        and message.encrypted_key is None
+        and message.encryption_nonce is None
+        and message.envelope_signature is None
+        and message.sender_key is None
+    )
+
+
 @functools.cache
-def _insert_messages(rows: int) -> str:
+def _insert_messages(rows: int, columns: str) -> str:
     """
     When one row is refused, the transaction is over.
 
     A statement that could be undone alone has SQLite keep the pages that it
     changes as they were, in a file that it writes more to than to the log.
     """
-    values = rows_of("?", COLUMNS.count(",") + 1, rows)
-    return f"INSERT OR ROLLBACK INTO messages ({COLUMNS}) VALUES {values}"  # noqa: S608
+    values = rows_of("?", columns.count(",") + 1, rows)
+    return f"INSERT OR ROLLBACK INTO messages ({columns}) VALUES {values}"  # noqa: S608
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
