@@ -66,6 +66,21 @@ class ConfirmationTests(ServerTests):
         self.bob.pong()
         self.assertEqual(self.position(), 19)
 
+    def test_dropped_pongs(self) -> None:
+        """A peer that dropped its pongs is asked again, once in a while."""
+        for n in range(18):
+            self.alice.say("bob", str(n))
+        self.bob.texts()
+        self.bob.pings.clear()
+        self.server.advance(54)
+        self.bob.texts()
+        self.assertEqual(self.bob.pings, [struct.pack("!Q", 18)])
+        self.bob.pong()
+        self.assertEqual(self.position(), 18)
+        self.server.advance(54)
+        self.bob.texts()
+        self.assertEqual(self.bob.pings, [b""])
+
     def test_last_pong_is_enough(self) -> None:
         """A peer may answer the last of several pings only (RFC 6455 section 5.5.3)."""
         for n in range(18):

@@ -41,7 +41,7 @@ class Connection(Hashable, Protocol):
 
     heard: float
 
-    def sendPing(self) -> None: ...
+    def ping(self) -> None: ...
     def close(self, code: CloseCode) -> None: ...
     def abort(self) -> None: ...
 
@@ -127,7 +127,7 @@ class Connections(Generic[Member]):
             elif silence > SILENCE_LIMIT - PING_INTERVAL:
                 self._to_check.add(connection, now)
         for connection in self._to_ping.expired(now):
-            connection.sendPing()
+            connection.ping()
             self._to_ping.add(connection, now)
             self._to_check.add(connection, now)
 

@@ -51,6 +51,18 @@ class Reading:
         self._unanswered += (position,)
         return b"\x89\x08" + _POSITION.pack(position)
 
+    def ask_again(self) -> bool:
+        """
+        Ask about all that was written, whatever is unanswered; False when there is no need.
+
+        A peer that cannot write may drop its pongs: those that were not answered never will be.
+        """
+        if self._stopped or self.outbox.position <= self.read:
+            return False
+        self._unanswered = ()
+        self._transport.write(self._ask())
+        return True
+
     def heard(self, pong: bytes) -> bool:
         """Take a pong's payload; whether more is known to have been read than before."""
         if len(pong) != _POSITION.size:

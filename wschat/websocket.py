@@ -208,6 +208,11 @@ class ChatProtocol(LeanProtocol):
             self.transport.resumeProducing()
             self.consumeData()
 
+    def ping(self) -> None:
+        """Ask whether the peer is there, and a classic one what it has read, if that is unknown."""
+        if self._reading is None or not self._reading.ask_again():
+            self.sendPing()
+
     def onPing(self, payload: bytes) -> None:
         """Answered through the outbox, so that one who pings and does not read is too slow."""
         if self._outbox is not None and self.state == self.STATE_OPEN:
