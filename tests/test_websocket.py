@@ -213,6 +213,7 @@ class RoomTests(ServerTests):
     def test_not_silent(self) -> None:
         """While nobody reads, nobody is taken for silent; after that, silence counts."""
         self.say(20)
+        self.alice.send_raw(b"")  # from a transport that was about to when it was paused
         for _ in range(13):
             self.server.advance(10)
             self.bob.pong()
@@ -226,9 +227,32 @@ class RoomTests(ServerTests):
     def test_gone(self) -> None:
         """Who breaks off meanwhile is waited for no more; what they had said before is stored."""
         self.say(20)
+        (protocol,) = (p for p in self.server.factory.connections if p.user_id == "alice")
         self.alice.wire.lose()
+        self.assertEqual(protocol.data, b"")
         self.release(20)
         self.assertEqual(self.numbers(), list(range(7)))
+
+    def test_closing(self) -> None:
+        """Who is closed meanwhile can say goodbye; what they had said before is thrown away."""
+        self.say(20)
+        self.server.factory.connections.close_all(CloseCode.SHUTDOWN)
+        self.server.turn()
+        self.alice.goodbye(CloseCode.SHUTDOWN)
+        self.assertEqual(self.alice.closed_with(), CloseCode.SHUTDOWN)
+        self.assertFalse(self.alice.wire.connected)
+        self.assertFalse(self.alice.wire.aborted)
+
+    def test_fault(self) -> None:
+        """Who cannot be read on is cut off, and holds up nobody else."""
+        self.say(20)
+        self.charlie.send(TEXT, submission("bob", "100"))
+        (protocol,) = (p for p in self.server.factory.connections if p.user_id == "alice")
+        self.patch(protocol, "consumeData", lambda: 1 / 0)
+        self.release(20)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.alice.wire.aborted)
+        self.assertEqual(self.numbers(), [*range(7), 100])
 
 
 class WriteTests(ServerTests):

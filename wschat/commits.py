@@ -25,7 +25,7 @@ from wschat.stream import Appended, Place, Stream
 #: What may wait to be stored, in bytes on the wire; past that senders are refused.
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 
-#: How many commits' worth may wait to be stored, before what senders send is read no further.
+#: The bytes of how many commits may wait to be stored, before what senders send is read no further.
 _COMMITS_AHEAD: Final = 4
 
 #: How many messages and questions go into one commit.
@@ -87,6 +87,7 @@ class Commits:
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._waiting: deque[Callable[[], None]] = deque()  # for room
+        self._letting_go_on = False
         self._committing: Deferred[None] | None = None
         self._places: dict[Place, int] = {}  # that are not saved yet
         self._places_due = False  # whether they go into the next commit
@@ -117,7 +118,7 @@ class Commits:
 
     def when_room(self, go_on: Callable[[], None]) -> None:
         """
-        Call `go_on` when there is room, and those who have waited longer were called.
+        Call `go_on`, which raises nothing, when there is room; who has waited longer is first.
 
         For who has found that there is none: then a commit is under way, after which it is seen
         to.
@@ -125,13 +126,15 @@ class Commits:
         self._waiting.append(go_on)
 
     def _let_go_on(self) -> None:
-        """Whoever goes on may put something here at once."""
-        while self._waiting and self.has_room:
-            go_on = self._waiting.popleft()
-            try:
-                go_on()
-            except Exception:  # one sender's fault holds up no other
-                log.failure("who waited for room could not go on")
+        """Whoever goes on may put something here at once, which may be done with at once."""
+        if self._letting_go_on:
+            return  # whoever does goes on
+        self._letting_go_on = True
+        try:
+            while self._waiting and self.has_room:
+                self._waiting.popleft()()
+        finally:
+            self._letting_go_on = False
 
     def move(self, place: Place, position: int) -> None:
         """Somebody has everything up to `position`; it is saved when `commit` is called."""
@@ -153,13 +156,17 @@ class Commits:
 
     def _begin(self) -> None:
         """Begin a commit, unless one is under way; a place that nobody waits for can wait."""
-        if self._committing is not None:
-            return
+        while self._committing is None and self._begin_next():
+            pass
+        self._let_go_on()
+
+    def _begin_next(self) -> bool:
+        """Begin one, or do at once what needs none; whether there was anything to do."""
         if self._places_due:
             self._saving, self._places = self._places, {}
             self._places_due = False
         if not (self._queue or self._saving):
-            return
+            return False
         batch = self._next_batch()
         storing = [work for _, work in batch if isinstance(work, wire.Message) and storable(work)]
         if storing or self._saving:
@@ -167,15 +174,19 @@ class Commits:
             away = {user_id for user_id in recipients if user_id not in self._there}
             began = self._clock()
             stored = self._stream.append(storing, self._saving, away, self._wall())
+            self._committing = Deferred()
             stored.addCallback(self._counted, storing, began)
+            stored.addCallbacks(self._stored, self._failed, (batch,), {}, (batch,))
+            stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
+            stored.addBoth(self._committed)
         else:
-            stored = Deferred()
-            stored.callback(Appended(range(0)))
-        self._committing = Deferred()
-        stored.addCallbacks(self._stored, self._failed, (batch,), {}, (batch,))
-        stored.addErrback(lambda failure: log.failure("the turn of a commit failed", failure))
-        stored.addBoth(self._committed)
-        self._let_go_on()
+            self._committing = Deferred()
+            try:
+                self._stored(Appended(range(0)), batch)
+            except Exception:
+                log.failure("the turn of a commit failed")
+            self._ended()
+        return True
 
     def _next_batch(self) -> list[Entry]:
         """What is stored and then delivered at once: no more than quick readers can take."""
@@ -213,9 +224,12 @@ class Commits:
         self._told_failed(batch, failure)
 
     def _committed(self, _: object) -> None:
-        committing, self._committing = self._committing, None
+        self._ended()
         if self._queue or self._places_due:
             self._begin()
+
+    def _ended(self) -> None:
+        committing, self._committing = self._committing, None
         if committing is not None:
             committing.callback(None)
 

@@ -139,7 +139,8 @@ class ChatProtocol(LeanProtocol):
         )
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = self.connections.now
+        if self._has_room:
+            self.heard = self.connections.now
         self.data += data  # Autobahn's own would format a log line, and count what nobody asks for
         self.consumeData()
 
@@ -156,7 +157,8 @@ class ChatProtocol(LeanProtocol):
         """
         Read no more than so many frames at once, and none for which there is no room.
 
-        Whoever floods us waits for the others, and for what has to be stored.
+        Whoever floods us waits for the others, and for what has to be stored;
+        but not for that when the connection is closing, as it stores nothing more.
         """
         if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
             super().consumeData()
@@ -203,10 +205,15 @@ class ChatProtocol(LeanProtocol):
 
     def _go_on(self) -> None:
         self._resting, self._has_room = False, True
+        if self.state == self.STATE_CLOSED:
+            return
         self.heard = self.connections.now
-        if self.state != self.STATE_CLOSED:
+        try:
             self.transport.resumeProducing()
             self.consumeData()
+        except Exception:
+            log.failure("a connection could not be read on")
+            self.abort()
 
     def ping(self) -> None:
         """Ask whether the peer is there, and a classic one what it has read, if that is unknown."""
@@ -291,6 +298,8 @@ class ChatProtocol(LeanProtocol):
             self._outbox.close()
         if self._reading is not None:
             self._reading.stop()
+        if not self._has_room:
+            self.factory.next_turn(self._go_on)
         if self.session is not None and not self._ended:
             self._ended = True
             self.factory.messages.closed(self.session)
@@ -308,6 +317,7 @@ class ChatProtocol(LeanProtocol):
         super().connectionLost(reason)
         if self._reading is not None:
             self._reading.forget()
+        self.data = b""
         self.session = self._outbox = self._reading = self._probed = None
         self.transport = self.is_open = self.is_closed = None
 

@@ -22,8 +22,12 @@ class Keys:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Deferred[SealingKey]]] = []
+        #: What they fail with at once.
+        self.fault: Exception | None = None
 
     async def sealing_key(self, user_id: str) -> SealingKey:
+        if self.fault is not None:
+            raise self.fault
         answer: Deferred[SealingKey] = Deferred()
         self.asked.append((user_id, answer))
         return await answer
@@ -83,6 +87,15 @@ class SealingTests(SynchronousTestCase):
         ((text, waiting),) = [(event.text, event.client_id) for event in self.delays]
         self.assertEqual(waiting, name)
         self.assertIn("which keys bob has", text)
+
+    def test_at_once(self) -> None:
+        """Who could not ask at all asks again, too."""
+        self.people.fault = ConnectionProblem("nobody there")
+        self.say("bob")
+        self.assertEqual((self.later, self.people.asked), ([0.5], []))
+        self.people.fault = None
+        self.flush()
+        self.assertEqual(len(self.people.asked), 1)
 
     def test_fault(self) -> None:
         """A fault is logged, and it can be asked again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -56,15 +57,17 @@ class Sealing:
             finding.cancel()
 
     async def _find(self, user_id: str) -> None:
+        key = None
         try:
-            key = await self._people.sealing_key(user_id)
-        except (ConnectionProblem, RequestRefused):
-            self._ask_again(user_id)
-            return
+            with contextlib.suppress(ConnectionProblem, RequestRefused):
+                key = await self._people.sealing_key(user_id)
         finally:
             self._finding.pop(user_id, None)
-        self._session.know(user_id, key)
-        self._flush()
+        if key is None:
+            self._ask_again(user_id)
+        else:
+            self._session.know(user_id, key)
+            self._flush()
 
     def _ask_again(self, user_id: str) -> None:
         if self._told != self._session.held:
