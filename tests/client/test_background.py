@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from wschat.client import background
@@ -41,3 +42,25 @@ class RunTests(SynchronousTestCase):
         self.successResultOf(running)
         self.assertEqual(self.flushLoggedErrors(CancelledError), [])
         self.assertFalse(self.done)
+
+
+class LaterTests(SynchronousTestCase):
+    """What is to be called later."""
+
+    def test_pending(self) -> None:
+        """It is pending until it was called."""
+        clock = Clock()
+        call = clock.callLater(1, lambda: None)
+        self.assertEqual((background.pending(None), background.pending(call)), (False, True))
+        clock.advance(1)
+        self.assertFalse(background.pending(call))
+
+    def test_cancel(self) -> None:
+        """What is pending is not called, and what was called is left alone."""
+        clock = Clock()
+        came: list[int] = []
+        calls = [clock.callLater(seconds, came.append, seconds) for seconds in (1, 2, 3)]
+        clock.advance(1)
+        background.cancel(None, *calls)
+        clock.advance(10)
+        self.assertEqual(came, [1])

@@ -8,6 +8,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall
 
 from wschat import wire
+from wschat.client import background
 from wschat.client.people import People
 from wschat.client.replays import LATER
 from wschat.client.session import Session
@@ -65,19 +66,17 @@ class Acknowledging:
     def stop(self) -> None:
         """From now on nothing happens later: who stops has to `acknowledge`, and save."""
         self._stopped = True
-        for call in (self._acknowledging, self._saving):
-            if call is not None and call.active():
-                call.cancel()
+        background.cancel(self._acknowledging, self._saving)
 
     def _acknowledge_within(self, seconds: float) -> None:
-        pending = self._acknowledging
-        if pending is None or not pending.active():
+        due = self._acknowledging
+        if not background.pending(due):
             self._acknowledging = self._reactor.callLater(seconds, self.acknowledge)
-        elif pending.getTime() - self._reactor.seconds() > seconds:
-            pending.reset(seconds)
+        elif due.getTime() - self._reactor.seconds() > seconds:
+            due.reset(seconds)
 
     def _save_later(self) -> None:
-        if not (self._stopped or (self._saving is not None and self._saving.active())):
+        if not (self._stopped or background.pending(self._saving)):
             self._saving = self._reactor.callLater(2 * LATER, self._save)
 
     def _save(self) -> None:

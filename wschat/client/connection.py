@@ -127,9 +127,7 @@ class Client(Service):
         staying, delivering = self._running
         staying.cancel()
         self._renewal.cancel()
-        for call in (self._sending, self._asking):
-            if call is not None and call.active():
-                call.cancel()
+        background.cancel(self._sending, self._asking)
         self._acknowledging.stop()
         self._sealing.stop()
         if self._protocol is not None and self._session.is_v1:
@@ -432,7 +430,7 @@ class Client(Service):
             for frame in self._session.data_to_send(self._wall()):
                 self._protocol.sendMessage(frame)
             self._acknowledging.sent()
-            if self._session.unasked and not _pending(self._asking):
+            if self._session.unasked and not background.pending(self._asking):
                 self._asking = self._reactor.callLater(_ASK_AFTER, self._ask_for_answer)
             self._sealing.find()
             for refused in self._session.refusals():
@@ -449,7 +447,7 @@ class Client(Service):
             self._flush_within(wait)
 
     def _flush_within(self, seconds: float) -> None:
-        if self.running and not _pending(self._sending):
+        if self.running and not background.pending(self._sending):
             self._sending = self._reactor.callLater(seconds, self._flush)
 
     def _ask_for_answer(self) -> None:
@@ -505,7 +503,3 @@ class Client(Service):
     def give_up(self) -> None:
         """Wait for the listener no more: what it has not handled comes again next time."""
         self._deliveries.give_up()
-
-
-def _pending(call: IDelayedCall | None) -> bool:
-    return call is not None and bool(call.active())
