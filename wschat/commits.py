@@ -225,8 +225,7 @@ class Commits:
 
     def _committed(self, _: object) -> None:
         self._ended()
-        if self._queue or self._places_due:
-            self._begin()
+        self._begin()
 
     def _ended(self) -> None:
         committing, self._committing = self._committing, None
