@@ -25,13 +25,14 @@ from benchmarks.servers import (
     Server,
     SocketIo,
     StartFailed,
+    StoringFloor,
     Uws,
 )
 from benchmarks.targets import CLASSIC, WSCHAT
 from benchmarks.wschat_server import Wschat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PEERS: Final = (Floor, Nats, NatsRsa, Uws, Picows, NodeWs, SocketIo, Autobahn)
+PEERS: Final = (Floor, StoringFloor, Nats, NatsRsa, Uws, Picows, NodeWs, SocketIo, Autobahn)
 #: What is measured beside wschat, by name: wschat itself with classic clients, and the peers.
 _NAMES: Final = (CLASSIC, *(peer.name for peer in PEERS))
 #: Descriptors that are needed beside those of the connections.

@@ -24,6 +24,7 @@ CACHE: Final = HERE.parent / ".bench"
 
 _PATIENCE: Final = 300
 _FLAGS: Final = ("-O2", "-Wall", "-Wextra")
+_LIBRARIES: Final = ("ssl", "crypto")
 
 
 class Missing(Exception):
@@ -62,8 +63,12 @@ class Cache:
                 raise InUse(f"another benchmark runs in {self.directory}") from None
             yield
 
-    def native(self, name: str, *sources: str) -> Path:
-        """A program of native/, compiled anew when a source has changed.  Raises `Missing`."""
+    def native(self, name: str, *sources: str, libraries: Sequence[str] = ()) -> Path:
+        """
+        A program of native/, compiled anew when a source has changed.
+
+        `libraries` are those that it needs beside OpenSSL's.  Raises `Missing`.
+        """
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise Missing("no C compiler (cc)")
@@ -72,7 +77,7 @@ class Cache:
         newest = max(path.stat().st_mtime for path in (HERE / "native").iterdir())
         if not program.exists() or program.stat().st_mtime < newest:
             command: list[str | Path] = [compiler, *_FLAGS, "-o", program, *files]
-            _run([*command, "-lssl", "-lcrypto"])
+            _run([*command, *(f"-l{library}" for library in (*_LIBRARIES, *libraries))])
         return program
 
     def certificate(self, kind: str) -> Certificate:

@@ -132,15 +132,27 @@ class Server(ABC):
 class Floor(Server):
     name = "floor"
     label = "bare C loop over OpenSSL"
+    sources: tuple[str, ...] = ("floor.c", "at_once.c")
+    libraries: tuple[str, ...] = ()
+    #: What it is told beside its keys and its lifetime.
+    arguments: tuple[str, ...] = ()
 
     def prepare(self, users: int) -> str:
-        self._program = self.cache.native("floor", "floor.c")
-        return "native/floor.c"
+        self._program = self.cache.native(self.name, *self.sources, libraries=self.libraries)
+        return f"native/{self.sources[-1]}"
 
     def start(self, cpu: int, directory: Path) -> Running:
         keys = self.cache.certificate("p256")
-        command = (self._program, keys.certificate, keys.key, _LIFETIME)
-        return _listening(Running(command, cpu, directory / "log", {}))
+        command: list[str | Path | int] = [self._program, keys.certificate, keys.key, _LIFETIME]
+        return _listening(Running([*command, *self.arguments], cpu, directory / "log", {}))
+
+
+class StoringFloor(Floor):
+    name = "floor-sqlite"
+    label = "the same C loop, storing in SQLite"
+    sources = ("floor.c", "stored.c")
+    libraries = ("sqlite3",)
+    arguments = ("messages.db",)
 
 
 class Script(Server):

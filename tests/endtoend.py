@@ -14,6 +14,7 @@ import functools
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -28,7 +29,7 @@ from nacl.signing import SigningKey, VerifyKey
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 from websockets.asyncio.client import ClientConnection, connect
 
 from scripts.processes import PROGRAMS, Process, Server
@@ -75,6 +76,13 @@ def run(
         out, err = process.communicate()
         raise AssertionError(f"{command} did not end:\n{out}\n{err}") from None
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def need_compiler(*headers: str) -> None:
+    """Skip the test, where no C can be compiled that includes these."""
+    missing = [header for header in headers if not (Path("/usr/include") / header).exists()]
+    if missing or not shutil.which("cc"):
+        raise SkipTest(f"no C compiler with {' and '.join(headers)} here")
 
 
 async def together(*work: Awaitable[Result]) -> list[Result]:

@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as some
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks import machine, plots, report, targets
 from benchmarks.cache import Cache, InUse, Missing
 from benchmarks.plan import FULL, QUICK, WORKS
 from benchmarks.results import Measurement, Results, medians
-from tests.endtoend import ROOT, run
+from tests.endtoend import ROOT, need_compiler, run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -318,8 +318,7 @@ class RunTests(TestCase):
 
     async def test_run(self) -> None:
         """Some seconds against wschat and the floor: all arrives, and the ratios are told."""
-        if not (shutil.which("cc") and Path("/usr/include/openssl/ssl.h").exists()):
-            raise SkipTest("no C compiler with OpenSSL's headers here")
+        need_compiler("openssl/ssl.h")
         cache = Path(self.mktemp()).absolute()
         little = ("--quick", "--sizes=12", "--seconds=0.3", "--peers=classic,floor")
         done = await self.bench(*little, f"--cache={cache}")

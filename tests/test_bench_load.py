@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from typing import Final
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.cache import HERE, Cache
 from benchmarks.load import LOAD_SOURCES, Load, LoadFailed
+from tests.endtoend import need_compiler
 
 NATIVE: Final = HERE / "native"
 
@@ -36,17 +36,11 @@ int main(void) {
 """
 
 
-def need_compiler() -> None:
-    """Skip the test, where nothing can be compiled."""
-    if not (shutil.which("cc") and Path("/usr/include/openssl/ssl.h").exists()):
-        raise SkipTest("no C compiler with OpenSSL's headers here")
-
-
 class HistogramTests(SynchronousTestCase):
     """Percentiles, as the load works them out."""
 
     def setUp(self) -> None:
-        need_compiler()
+        need_compiler("openssl/ssl.h")
         cache = Cache(Path(self.mktemp()).absolute())
         source = cache.directory / "percentiles.c"
         source.write_text(_PERCENTILES.replace("histogram.h", str(NATIVE / "histogram.h")))
@@ -87,7 +81,7 @@ class LoadTests(SynchronousTestCase):
     """The program, compiled."""
 
     def setUp(self) -> None:
-        need_compiler()
+        need_compiler("openssl/ssl.h")
         self.cache = Cache(Path(self.mktemp()).absolute())
         self.program = self.cache.native("load", *LOAD_SOURCES)
         self.identities = self.cache.directory / "identities"

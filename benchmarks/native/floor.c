@@ -1,14 +1,16 @@
 /*
- * The floor: the least that a server can do, in one loop over OpenSSL; one write a delivery.
+ * The floor: the least that a server can do, in one loop over OpenSSL.
  *
- *   floor CERTIFICATE KEY SECONDS
+ *   floor CERTIFICATE KEY SECONDS [DATABASE]
  *
  * It speaks the plain JSON of the peers: `{"to": "u1" or "*", "content": …}` in, and the same with
- * `from` out; a user is the id in `GET /?id=u1`.  It knows no account, keeps nothing, checks hardly
- * anything.  It prints its port, and ends after SECONDS.
+ * `from` out; a user is the id in `GET /?id=u1`.  It knows no account, and checks hardly anything.
+ * What it does with a message is at_once.c or, with a DATABASE, stored.c.  It prints its port, and
+ * ends after SECONDS.
  */
 
 #define _GNU_SOURCE
+#include "floor.h"
 #include "websocket.h"
 
 #include <errno.h>
@@ -26,20 +28,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MAX_USERS 20000
 #define BUFFER 65536
 
 struct client {
     int fd, user, place;
     SSL *ssl;
-    bool shaken, upgraded, waits_to_write;
+    bool shaken, upgraded, waits_to_write, queued;
     char *out, *in; /* what could not be written, and what was not whole, yet */
     size_t out_length, out_capacity, in_length;
 };
 
 static struct client *by_user[MAX_USERS];
 static struct client *everybody[MAX_USERS];
-static int count, poller;
+static struct client *queued[MAX_USERS]; /* who is written to at the end of the turn */
+static int count, queued_count, poller;
 static char buffer[BUFFER + 1], plain[BUFFER];
 
 static void watch(struct client *c, bool for_writing) {
@@ -65,7 +67,7 @@ static void drop(struct client *c) {
     free(c);
 }
 
-static void keep(struct client *c, const char *data, size_t length) {
+static void append(struct client *c, const char *data, size_t length) {
     if (c->out_length + length > c->out_capacity) {
         c->out_capacity = (c->out_length + length) * 2;
         c->out = realloc(c->out, c->out_capacity);
@@ -74,10 +76,14 @@ static void keep(struct client *c, const char *data, size_t length) {
     }
     memcpy(c->out + c->out_length, data, length);
     c->out_length += length;
+}
+
+static void keep(struct client *c, const char *data, size_t length) {
+    append(c, data, length);
     watch(c, true);
 }
 
-static void deliver(struct client *c, const char *data, size_t length) {
+void deliver(struct client *c, const char *data, size_t length) {
     if (c->out_length) {
         keep(c, data, length);
         return;
@@ -89,14 +95,46 @@ static void deliver(struct client *c, const char *data, size_t length) {
 }
 
 static void flush(struct client *c) {
-    while (c->out_length) {
-        int n = SSL_write(c->ssl, c->out, (int)(c->out_length < 16384 ? c->out_length : 16384));
+    size_t done = 0;
+    while (done < c->out_length) {
+        size_t left = c->out_length - done;
+        int n = SSL_write(c->ssl, c->out + done, (int)(left < 16384 ? left : 16384));
         if (n <= 0)
-            return;
-        c->out_length -= (size_t)n;
-        memmove(c->out, c->out + n, c->out_length);
+            break;
+        done += (size_t)n;
     }
-    watch(c, false);
+    c->out_length -= done;
+    if (done)
+        memmove(c->out, c->out + done, c->out_length);
+    watch(c, c->out_length > 0);
+}
+
+void queue(struct client *c, const char *data, size_t length) {
+    append(c, data, length);
+    if (!c->queued)
+        queued[queued_count++] = c;
+    c->queued = true;
+}
+
+void flush_queued(void) {
+    while (queued_count) {
+        struct client *c = queued[--queued_count];
+        c->queued = false;
+        if (!c->waits_to_write)
+            flush(c);
+    }
+}
+
+void route(int from, int to, const char *frame, size_t size,
+           void (*give)(struct client *, const char *, size_t)) {
+    if (to != EVERYBODY) {
+        if (by_user[to])
+            give(by_user[to], frame, size);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        if (everybody[i]->user != from)
+            give(everybody[i], frame, size);
 }
 
 /* One message in, and out to whom it is for. */
@@ -112,15 +150,11 @@ static void message(struct client *from, const char *text, size_t length) {
     memcpy(frame + at, head, (size_t)n);
     memcpy(frame + at + n, content, rest);
     size_t size = at + (size_t)n + rest;
-    if (to[6] == '*') {
-        for (int i = 0; i < count; i++)
-            if (everybody[i] != from)
-                deliver(everybody[i], frame, size);
-    } else {
-        unsigned user = (unsigned)atoi(to + 7);
-        if (user < MAX_USERS && by_user[user])
-            deliver(by_user[user], frame, size);
-    }
+    unsigned user = (unsigned)atoi(to + 7);
+    if (to[6] == '*')
+        accept_message(from->user, EVERYBODY, frame, size);
+    else if (user < MAX_USERS)
+        accept_message(from->user, (int)user, frame, size);
 }
 
 static bool frames(struct client *c, char *data, size_t length) {
@@ -214,8 +248,9 @@ static void welcome(int listener, SSL_CTX *context) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
+    begin(argv[4]);
     signal(SIGPIPE, SIG_IGN);
     alarm((unsigned)atoi(argv[3]));
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
@@ -249,5 +284,6 @@ int main(int argc, char **argv) {
             if ((events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) && !serve(c))
                 drop(c);
         }
+        end_turn();
     }
 }
