@@ -140,7 +140,8 @@ void route(int from, int to, const char *frame, size_t size,
 /* One message in, and out to whom it is for. */
 static void message(struct client *from, const char *text, size_t length) {
     static char frame[BUFFER + 100];
-    const char *to = memmem(text, length, "\"to\":\"", 6), *content = memmem(text, length, ",\"content\"", 10);
+    const char *to = memmem(text, length, "\"to\":\"", 6);
+    const char *content = memmem(text, length, ",\"content\":\"", 12);
     if (!to || !content)
         return;
     char head[60];

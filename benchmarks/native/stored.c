@@ -83,9 +83,7 @@ static void store(const struct held *h) {
     const char *frame = frames + h->at, *content = memmem(frame, h->size, key, sizeof key - 1);
     char sender[20], topic[20] = "broadcast", client_id[40];
     struct timespec now;
-    if (!content)
-        return;
-    content += sizeof key - 1;
+    content += sizeof key - 1; /* a message without is not accepted */
     clock_gettime(CLOCK_REALTIME, &now);
     if (h->to != EVERYBODY)
         snprintf(topic, sizeof topic, "u%d", h->to);
